@@ -1,0 +1,1 @@
+"""The Shardwise operator: observe, decide, apply."""

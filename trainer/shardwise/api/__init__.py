@@ -1,0 +1,1 @@
+"""The OptimizationJob API: types, validation, names. Imports pydantic and nothing else."""

@@ -1,0 +1,31 @@
+"""Names that the operator writes into a worker's environment and the worker reads from it."""
+
+from __future__ import annotations
+
+COORDINATOR = "SHARDWISE_COORDINATOR"
+"""host:port of the coordinator."""
+COORDINATOR_CA = "SHARDWISE_COORDINATOR_CA"
+"""PEM text of the certificate that the worker pins; absent means plain TCP (local mode)."""
+COORDINATOR_NAME = "SHARDWISE_COORDINATOR_NAME"
+"""The name that the certificate must carry."""
+TOKEN_FILE = "SHARDWISE_TOKEN_FILE"
+"""Path of the token that the worker shows; read anew for each connection, because it rotates."""
+WORKER = "SHARDWISE_WORKER"
+"""This worker's unique name (its pod's name)."""
+INDEX = "SHARDWISE_INDEX"
+"""This worker's slot, from 0; members of a group are ranked by it."""
+JOB = "SHARDWISE_JOB"
+"""namespace/name, for logs."""
+OUTPUT = "SHARDWISE_OUTPUT"
+"""Directory that gets the weights and result.json."""
+ADDRESS = "SHARDWISE_ADDRESS"
+"""The IP address that this worker's peers reach it at."""
+TERMINATION_LOG = "SHARDWISE_TERMINATION_LOG"
+"""File that gets the outcome as JSON (Kubernetes' termination message); absent means none."""
+
+TOKEN_AUDIENCE = "shardwise-coordinator"
+TOKEN_DIRECTORY = "/var/run/secrets/shardwise"
+CODE_DIRECTORY = "/code"
+OUTPUT_DIRECTORY = "/output"
+TERMINATION_MESSAGE_BYTES = 4000
+"""Kubernetes keeps 4,096 bytes of a termination message."""

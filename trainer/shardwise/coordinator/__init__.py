@@ -1,0 +1,1 @@
+"""The coordinator: numbers the generations of each task's group and gathers its progress."""

@@ -1,0 +1,1 @@
+"""The shard engine: flat buffers, the fixed tree, optimizers and the training loop."""

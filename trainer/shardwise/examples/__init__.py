@@ -1,0 +1,1 @@
+"""Examples on real data: each one short file, beside a manifest in manifests/examples."""

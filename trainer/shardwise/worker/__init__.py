@@ -1,0 +1,1 @@
+"""The worker process: control connection, rendezvous, process group, outcome."""
