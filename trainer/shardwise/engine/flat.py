@@ -12,6 +12,7 @@ where its part begins or ends.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -31,7 +32,7 @@ def cuts(length: int, parts: int) -> tuple[slice, ...]:
     """Whole blocks of a padded length dealt to `parts` owners, as evenly as they go."""
     total = length // BLOCK
     edges = [part * total // parts * BLOCK for part in range(parts + 1)]
-    return tuple(slice(a, b) for a, b in zip(edges, edges[1:], strict=False))
+    return tuple(slice(a, b) for a, b in itertools.pairwise(edges))
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ class Task:
     """
 
     model: nn.Module
-    """The model, in float32 or float64. Parameters that do not require a gradient stay as they are."""
+    """The model, in float32 or float64. Parameters that need no gradient stay as they are."""
 
     train: BatchedDataset | Dataset
     """The training samples."""
@@ -36,7 +36,7 @@ class Task:
     """Held-out samples; without them only the training loss is reported."""
 
     metrics: Callable[[nn.Module, Batch], Mapping[str, Tensor]] | None = None
-    """Further figures of each evaluation sample by name, each of shape (n,): `accuracy` is 0 or 1."""
+    """Figures of each evaluation sample by name, each of shape (n,): `accuracy` is 0 or 1."""
 
     schedule: Schedule = field(default_factory=Constant)
     """How the learning rate changes over the run."""

@@ -1,8 +1,8 @@
 """The fixed binary tree over shards, and how its leaves are dealt to workers.
 
 A sum of floating-point numbers depends on the order of the additions. Here the order is a
-property of the number of shards alone: node (level, index) covers the shards
-[index << level, (index + 1) << level), and its value is left + right. Where the number of shards
+property of the number of shards alone: node (level, place) covers the shards
+[place << level, (place + 1) << level), and its value is left + right. Where the number of shards
 is not a power of two, a missing right half is passed over. Who computes a node never matters.
 
 Pure: integers in, integers out.
@@ -11,6 +11,7 @@ Pure: integers in, integers out.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -19,19 +20,19 @@ class Node(NamedTuple):
     """A node of the tree: level 0 is a shard, the root has level `height(shards)`."""
 
     level: int
-    index: int
+    place: int
 
     @property
     def first(self) -> int:
-        return self.index << self.level
+        return self.place << self.level
 
     @property
     def end(self) -> int:
-        return (self.index + 1) << self.level
+        return (self.place + 1) << self.level
 
     @property
     def children(self) -> tuple[Node, Node]:
-        return Node(self.level - 1, 2 * self.index), Node(self.level - 1, 2 * self.index + 1)
+        return Node(self.level - 1, 2 * self.place), Node(self.level - 1, 2 * self.place + 1)
 
 
 def height(shards: int) -> int:
@@ -64,7 +65,7 @@ class Add(NamedTuple):
 
 
 def additions(shards: int, known: frozenset[Node]) -> tuple[Node, tuple[Add, ...]]:
-    """How the root follows from the nodes `known`: the node that carries it, and the additions in order.
+    """How the root follows from the nodes `known`: the node that carries it, and the additions.
 
     Raises:
         ValueError: `known` does not cover all shards.
@@ -75,7 +76,7 @@ def additions(shards: int, known: frozenset[Node]) -> tuple[Node, tuple[Add, ...
         if node in known:
             return node
         if node.level == 0:
-            raise ValueError(f"shard {node.index} is not covered")
+            raise ValueError(f"shard {node.place} is not covered")
         left, right = node.children
         if right.first >= shards:  # the tree is ragged here: the left half stands for the whole
             return resolve(left)
@@ -99,7 +100,7 @@ def blocks(shards: int, workers: int) -> tuple[range, ...]:
     if not 1 <= workers <= shards:
         raise ValueError(f"{workers} workers cannot share {shards} shards")
     longest = -(-shards // workers)
-    unreachable = (shards + 1, ())
+    unreachable: tuple[int, tuple[int, ...]] = (shards + 1, ())
     # best[first] = (fewest subtrees, cuts) for the shards [first, shards) among the workers left
     best: list[tuple[int, tuple[int, ...]]] = [unreachable] * shards + [(0, ())]
     for _ in range(workers):
@@ -115,7 +116,7 @@ def blocks(shards: int, workers: int) -> tuple[range, ...]:
             for first in range(shards)
         ] + [unreachable]
     cuts = (0, *best[0][1])
-    return tuple(range(a, b) for a, b in zip(cuts, cuts[1:], strict=False))
+    return tuple(range(a, b) for a, b in itertools.pairwise(cuts))
 
 
 def cover(cuts: tuple[range, ...]) -> Iterator[tuple[int, Node]]:
