@@ -50,12 +50,12 @@ def together(size: int, work: Callable[[ThreadGroup], Any]) -> list[Any]:
                 return boxes[key]
 
     results: list[Any] = [None] * size
-    errors: list[BaseException] = []
+    errors: list[Exception] = []
 
     def run(rank: int) -> None:
         try:
             results[rank] = work(ThreadGroup(rank, size, Boxes()))
-        except BaseException as error:  # handed to the test's own thread below
+        except Exception as error:  # raised again by the test's own thread
             errors.append(error)
 
     threads = [threading.Thread(target=run, args=(rank,), daemon=True) for rank in range(size)]
