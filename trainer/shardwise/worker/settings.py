@@ -1,0 +1,68 @@
+"""What a worker is told by its environment: the only place that reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from shardwise.api import environment
+
+
+class SettingsError(Exception):
+    """The environment is incomplete or wrong; the message names the variable."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """One worker's environment, read."""
+
+    host: str
+    port: int
+    certificate: str | None
+    server_name: str | None
+    token_file: Path
+    worker: str
+    index: int
+    job: str
+    output: Path
+    address: str
+    termination_log: Path | None
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str]) -> Settings:
+        """The settings in an environment.
+
+        Raises:
+            SettingsError: a variable is missing or malformed.
+        """
+        host, _, port = _required(environ, environment.COORDINATOR).rpartition(":")
+        if not host:
+            raise SettingsError(f"{environment.COORDINATOR} must be host:port")
+        log = environ.get(environment.TERMINATION_LOG)
+        return cls(
+            host=host,
+            port=_integer(environment.COORDINATOR, port),
+            certificate=environ.get(environment.COORDINATOR_CA),
+            server_name=environ.get(environment.COORDINATOR_NAME),
+            token_file=Path(_required(environ, environment.TOKEN_FILE)),
+            worker=_required(environ, environment.WORKER),
+            index=_integer(environment.INDEX, _required(environ, environment.INDEX)),
+            job=environ.get(environment.JOB, ""),
+            output=Path(_required(environ, environment.OUTPUT)),
+            address=environ.get(environment.ADDRESS, "127.0.0.1"),
+            termination_log=Path(log) if log else None,
+        )
+
+
+def _required(environ: Mapping[str, str], name: str) -> str:
+    value = environ.get(name)
+    if not value:
+        raise SettingsError(f"{name} is not set; a worker is started by the operator or `run`")
+    return value
+
+
+def _integer(name: str, text: str) -> int:
+    if not text.isdigit():
+        raise SettingsError(f"{name} must hold a whole number, not {text!r}")
+    return int(text)
