@@ -1,0 +1,337 @@
+"""The coordinator as a server: control connections on one side, the groups of tasks on the other.
+
+It owns what the groups must not: sockets, the clock, timers. A connection's first line must be a
+hello; the caller's `authenticate` says which task it belongs to; from then on every message goes
+to that task's group, and what the group answers goes out. It decides nothing itself. The operator
+runs it in its own process, and local mode in the parent of the workers: it must never block.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from ssl import SSLContext
+from weakref import WeakValueDictionary
+
+from shardwise.coordinator.connection import Connection
+from shardwise.coordinator.group import MESSAGE_LENGTH, Group, Send
+from shardwise.coordinator.protocol import (
+    MAX_LINE,
+    PROTOCOL,
+    Ack,
+    Bye,
+    Failed,
+    Fault,
+    Finished,
+    FromWorker,
+    Hello,
+    KeyValue,
+    ProtocolError,
+    Refusal,
+    Refused,
+    StepReport,
+    Stop,
+    Welcome,
+    encode,
+)
+from shardwise.coordinator.report import Assignment, TaskReport
+
+log = logging.getLogger(__name__)
+
+HELLO_SECONDS = 10.0
+"""How long a connection may take to say hello, TLS handshake aside."""
+AUTHENTICATE_SECONDS = 10.0
+OPEN_SECONDS = 10.0
+"""How long a worker is held whose task is not open yet, e.g. after this process was restarted."""
+CLOSED_TASKS = 1000
+"""Closed tasks whose late workers are told why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Whom an authenticated connection belongs to."""
+
+    task: str
+    worker: str
+    index: int
+
+
+Authenticate = Callable[[Hello], Awaitable[Identity]]
+
+
+@dataclass(slots=True)
+class _Task:
+    """An open task: its group, the live connection of each worker, and its timer."""
+
+    group: Group
+    connections: dict[str, Connection] = field(default_factory=dict)
+    timer: asyncio.TimerHandle | None = None
+
+
+class Coordinator:
+    """Serves the workers of all open tasks. Everything but start and stop is for the loop's thread.
+
+    Args:
+        authenticate: tells whose hello this is. `Refused` turns the worker away for good; any
+            other exception drops the connection, and the worker tries again.
+        on_change: called with a task's key soon after its report may have changed.
+        grace_seconds: how long a member may be disconnected before it counts as lost.
+    """
+
+    def __init__(
+        self,
+        *,
+        authenticate: Authenticate,
+        on_change: Callable[[str], None],
+        grace_seconds: float = 10.0,
+    ) -> None:
+        self._authenticate = authenticate
+        self._on_change = on_change
+        self._grace_seconds = grace_seconds
+        self._tasks: dict[str, _Task] = {}
+        self._closed: dict[str, Stop] = {}
+        self._opened: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()
+        self._changed: set[str] = set()
+        self._handlers: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
+        self._orders = itertools.count()
+        self._unix_offset = 0.0
+
+    async def start(self, host: str, port: int, ssl: SSLContext | None = None) -> int:
+        """Listen; port 0 picks a free one. Gives the port.
+
+        Raises:
+            OSError: the address cannot be had.
+        """
+        self._unix_offset = time.time() - asyncio.get_running_loop().time()
+        self._server = await asyncio.start_server(
+            self._accept, host, port, ssl=ssl, limit=MAX_LINE, backlog=1024
+        )
+        bound: int = self._server.sockets[0].getsockname()[1]
+        log.info("coordinator listens on %s:%d%s", host, bound, " with TLS" if ssl else "")
+        return bound
+
+    async def stop(self) -> None:
+        """Close all connections. Workers are told nothing: they look for the next coordinator."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        for task in self._tasks.values():
+            if task.timer is not None:
+                task.timer.cancel()
+        self._tasks.clear()
+        handlers = list(self._handlers)
+        for handler in handlers:
+            handler.cancel()
+        await asyncio.gather(*handlers, return_exceptions=True)
+
+    def open_task(self, assignment: Assignment) -> None:
+        """Let the task's workers in. A task that is open already stays as it is.
+
+        Raises:
+            ProtocolError: the assignment is too large for a message.
+        """
+        if assignment.task in self._tasks:
+            return
+        encode(Welcome(assignment=assignment))
+        self._closed.pop(assignment.task, None)
+        self._tasks[assignment.task] = _Task(Group(assignment, self._grace_seconds))
+        opened = self._opened.pop(assignment.task, None)
+        if opened is not None:
+            opened.set()
+
+    def close_task(self, task: str, reason: str, message: str) -> None:
+        """Stop the task's workers, those that come late as well, and forget it."""
+        held = self._tasks.pop(task, None)
+        if held is None:
+            return
+        if held.timer is not None:
+            held.timer.cancel()
+        self._deliver(held, held.group.close(reason, message))
+        for connection in held.connections.values():
+            connection.end_soon()
+        self._closed[task] = Stop(reason=reason, message=message)
+        while len(self._closed) > CLOSED_TASKS:
+            del self._closed[next(iter(self._closed))]
+
+    def report(self, task: str) -> TaskReport | None:
+        """The task as it is now; None if it is not open."""
+        held = self._tasks.get(task)
+        if held is None:
+            return None
+        report = held.group.report()
+        if report.progress is None:
+            return report
+        at = report.progress.at + self._unix_offset
+        return replace(report, progress=replace(report.progress, at=at))
+
+    # Connections.
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        handler = asyncio.current_task()
+        if handler is None or self._server is None:
+            writer.transport.abort()
+            return
+        self._handlers.add(handler)
+        connection = Connection(reader, writer, next(self._orders))
+        try:
+            await self._serve(connection)
+        except Refused as refused:
+            log.info("%s refused: %s", connection.peer, refused.message)
+            message = refused.message[:MESSAGE_LENGTH]
+            await self._turn_away(connection, Refusal(reason=refused.reason, message=message))
+        except ProtocolError as error:
+            log.warning("%s does not speak the protocol: %s", connection.peer, error)
+            message = f"the coordinator cannot read this: {error}"
+            await self._turn_away(connection, Refusal(reason="RefusedWorker", message=message))
+        except (OSError, TimeoutError) as error:
+            log.info("connection of %s ended: %r", connection.peer, error)
+        except asyncio.CancelledError:
+            handler.uncancel()  # By stop(), which only waits for the connection's closing.
+        finally:
+            self._handlers.discard(handler)
+            await connection.close()
+
+    async def _serve(self, connection: Connection) -> None:
+        hello = await self._hello(connection)
+        if hello is None:
+            return
+        identity = await self._identify(hello)
+        if identity is None:
+            return
+        held = await self._find(identity.task)
+        if held is None:
+            await self._without_task(connection, identity.task, hello)
+            return
+        group, worker = held.group, identity.worker
+        former = held.connections.get(worker)
+        if former is not None and former.order > connection.order:
+            return  # Authenticating this one took longer than the worker's next attempt.
+        sends = group.joined(hello, self._now())
+        held.connections[worker] = connection
+        if former is not None:
+            log.info("%s of %s has a new connection", worker, identity.task)
+            former.abort()
+        self._moved(held, sends)
+        try:
+            while (message := await connection.receive()) is not None:
+                if held.connections.get(worker) is not connection:
+                    return
+                self._moved(held, group.received(worker, _from_worker(message), self._now()))
+        finally:
+            # A newer connection of the same worker stands for it now, and this end means nothing.
+            if held.connections.get(worker) is connection:
+                del held.connections[worker]
+                self._moved(held, group.disconnected(worker, self._now()))
+
+    async def _hello(self, connection: Connection) -> Hello | None:
+        async with asyncio.timeout(HELLO_SECONDS):
+            hello = await connection.receive()
+        if hello is None:
+            return None
+        if not isinstance(hello, Hello):
+            raise ProtocolError(f"the first message must be a hello, not {hello.type}")
+        if hello.protocol != PROTOCOL:
+            raise Refused(
+                "RefusedWorker",
+                f"the worker speaks protocol {hello.protocol}, the coordinator {PROTOCOL}: "
+                "use images of one release",
+            )
+        return hello
+
+    async def _identify(self, hello: Hello) -> Identity | None:
+        try:
+            async with asyncio.timeout(AUTHENTICATE_SECONDS):
+                identity = await self._authenticate(hello)
+        except Refused:
+            raise
+        except Exception:
+            # The caller's code, which may ask a server that is down. The worker is not at fault:
+            # without a verdict it tries again.
+            log.warning("%s could not be authenticated", hello.worker, exc_info=True)
+            return None
+        if (identity.worker, identity.index) != (hello.worker, hello.index):
+            raise Refused(
+                "RefusedWorker",
+                f"the worker says it is {hello.worker}, index {hello.index}, but its token is of "
+                f"{identity.worker}, index {identity.index}",
+            )
+        return identity
+
+    async def _find(self, task: str) -> _Task | None:
+        """The open task, waited for a little; None if it was closed or does not open."""
+        if task not in self._tasks and task not in self._closed:
+            opened = self._opened.setdefault(task, asyncio.Event())
+            try:
+                async with asyncio.timeout(OPEN_SECONDS):
+                    await opened.wait()
+            except TimeoutError:
+                log.info("a worker came for task %s, which is not open", task)
+        return self._tasks.get(task)
+
+    async def _without_task(self, connection: Connection, task: str, hello: Hello) -> None:
+        """A closed task's worker is told; that of an unknown one is to try again."""
+        stop = self._closed.get(task)
+        if stop is not None:
+            await self._turn_away(connection, Bye() if hello.phase == "finished" else stop)
+
+    async def _turn_away(self, connection: Connection, message: Refusal | Stop | Bye) -> None:
+        connection.send(message)
+        await connection.discard()
+
+    # Groups.
+
+    def _moved(self, held: _Task, sends: list[Send]) -> None:
+        """An event has moved a group: send, set the timer, tell the owner."""
+        self._deliver(held, sends)
+        task = held.group.assignment.task
+        if self._tasks.get(task) is not held:
+            return
+        if held.timer is not None:
+            held.timer.cancel()
+            held.timer = None
+        loop = asyncio.get_running_loop()
+        deadline = held.group.next_deadline()
+        if deadline is not None:
+            held.timer = loop.call_at(deadline, self._tick, held)
+        # Once for many events of one turn of the loop; its exceptions are not the connection's.
+        if task not in self._changed:
+            self._changed.add(task)
+            loop.call_soon(self._tell, task)
+
+    def _tick(self, held: _Task) -> None:
+        held.timer = None
+        # The loop may call a little early, by its clock's resolution.
+        due = held.group.next_deadline()
+        now = self._now() if due is None else max(self._now(), due)
+        self._moved(held, held.group.tick(now))
+
+    def _tell(self, task: str) -> None:
+        self._changed.discard(task)
+        self._on_change(task)
+
+    def _deliver(self, held: _Task, sends: list[Send]) -> None:
+        lines: dict[int, bytes] = {}
+        for send in sends:
+            connection = held.connections.get(send.worker)
+            if connection is None:
+                continue
+            line = lines.get(id(send.message))
+            if line is None:
+                line = lines[id(send.message)] = encode(send.message)
+            connection.send(send.message, line)
+            if isinstance(send.message, Bye | Refusal | Stop):
+                connection.end_soon()
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+
+def _from_worker(message: object) -> FromWorker:
+    if isinstance(message, Ack | KeyValue | Fault | StepReport | Finished | Failed):
+        return message
+    raise ProtocolError(f"a worker does not send {type(message).__name__} here")
