@@ -20,7 +20,7 @@ from shardwise.engine.data import Batch, gather, stretch
 from shardwise.engine.evaluation import evaluate
 from shardwise.engine.exchange import TreeSum
 from shardwise.engine.flat import BLOCK, FlatModel, padded
-from shardwise.engine.group import Alone, Group
+from shardwise.engine.group import Alone, Group, GroupError
 from shardwise.engine.optimizers import zero_state
 from shardwise.engine.plan import Plan
 from shardwise.engine.task import Task
@@ -55,11 +55,18 @@ class Training:
         self._sums = self.model.parameter_length + self.model.buffer_length
         self._length = self.model.parameter_length + padded(self.model.buffer_length + 2)
         self._total = torch.zeros(self._length, dtype=self.model.dtype)
-        self.join(Alone())
+        self.group: Group = Alone()
+        self.join(self.group)
 
     def join(self, group: Group) -> None:
-        """Take part in a group; before the first step only, in this version."""
-        assert self.steps_done == 0, "the optimizer state is cut for the first group"
+        """Take part in a group. After the first step, only in the same place of one of equal size.
+
+        Raises:
+            GroupError: the group has another shape, and the optimizer state is cut for the old one.
+        """
+        same = (group.rank, group.size) == (self.group.rank, self.group.size)
+        if self.steps_done > 0 and not same:
+            raise GroupError(f"a group of {group.size} cannot go on from one of {self.group.size}")
         self.group = group
         self.exchange = TreeSum(group, self.plan.shards, self._length, self.model.dtype)
         width = self.model.parameter_length
@@ -67,7 +74,8 @@ class Training:
         self._parts = [
             slice(min(part.start, width), min(part.stop, width)) for part in self.exchange.parts
         ]
-        self._state = zero_state(self.task.optimizer, self.model.parameters[self._owned])
+        if self.steps_done == 0:
+            self._state = zero_state(self.task.optimizer, self.model.parameters[self._owned])
 
     @property
     def _owned(self) -> slice:

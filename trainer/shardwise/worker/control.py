@@ -8,12 +8,13 @@ rendezvous values, and hands it what there is to tell.
 from __future__ import annotations
 
 import logging
+import select
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
 
 from shardwise.coordinator.protocol import (
     MAX_LINE,
@@ -35,6 +36,8 @@ from shardwise.coordinator.report import Assignment
 from shardwise.worker.settings import Settings
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 CONNECT_TIMEOUT_SECONDS = 10.0
 SEND_TIMEOUT_SECONDS = 30.0
@@ -134,14 +137,13 @@ class Control:
         while (left := deadline - time.monotonic()) > 0:
             connection = self._connection
             sent = self.send(message)
+
+            def answered_or_renewed(before: int = connection, sent: bool = sent) -> bool:
+                renewed = self._connection != before or (not sent and self._socket is not None)
+                return self._bye or renewed
+
             try:
-                self._wait(
-                    lambda mine=connection, sent=sent: (  # type: ignore[misc]
-                        self._bye or (self._connection != mine) or (not sent and self._socket)
-                    ),
-                    min(left, 5.0),
-                    "bye",
-                )
+                self._wait(lambda test=answered_or_renewed: test() or None, min(left, 5.0), "bye")  # type: ignore[misc]
             except TimeoutError:
                 continue
             if self._bye:
@@ -155,7 +157,7 @@ class Control:
         if self._connection != connection:
             raise Superseded(f"the coordinator was lost while generation {generation} formed")
 
-    def _wait(self, value: Callable[[], Any], timeout: float, what: str) -> Any:
+    def _wait(self, value: Callable[[], T | None], timeout: float, what: str) -> T:
         deadline = time.monotonic() + timeout
         with self._changed:
             while not (found := value()):
@@ -197,10 +199,7 @@ class Control:
         if settings.certificate is not None:
             context = ssl.create_default_context(cadata=settings.certificate)
             connection = context.wrap_socket(plain, server_hostname=settings.server_name)
-        connection.settimeout(None)
-        # Sends may not block for ever on a coordinator that stopped reading; reads may.
-        seconds = int(SEND_TIMEOUT_SECONDS).to_bytes(8, "little") + bytes(8)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, seconds)
+        connection.settimeout(SEND_TIMEOUT_SECONDS)
         generation, phase, step = self._state
         hello = Hello(
             token=settings.token_file.read_text().strip(),
@@ -215,9 +214,35 @@ class Control:
         return connection
 
     def _read(self, connection: socket.socket) -> None:
-        with connection.makefile("rb") as lines:
-            while line := lines.readline(MAX_LINE + 1):
-                self._take(connection, decode(line))
+        for line in self._lines(connection):
+            self._take(connection, decode(line))
+
+    def _lines(self, connection: socket.socket) -> Iterator[bytes]:
+        """Lines until the connection ends.
+
+        A TLS connection may not be read and written by two threads at once (before Python 3.13),
+        so the thread waits for data without the lock and takes it with the lock, without waiting.
+        """
+        poll = select.poll()
+        poll.register(connection, select.POLLIN)
+        rest = b""
+        while True:
+            if not (isinstance(connection, ssl.SSLSocket) and connection.pending()):
+                poll.poll()
+            with self._sending:
+                connection.settimeout(0)
+                try:
+                    data = connection.recv(1 << 16)
+                except (BlockingIOError, ssl.SSLWantReadError):
+                    continue
+                finally:
+                    connection.settimeout(SEND_TIMEOUT_SECONDS)
+            if not data:
+                return
+            *lines, rest = (rest + data).split(b"\n")
+            if len(rest) > MAX_LINE:
+                raise ProtocolError(f"a line is longer than {MAX_LINE} bytes")
+            yield from lines
 
     def _take(self, connection: socket.socket, message: object) -> None:
         if isinstance(message, Stop):

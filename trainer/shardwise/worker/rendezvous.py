@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 from datetime import timedelta
+from typing import Any
 
 import torch.distributed as dist
 from torch import Tensor
@@ -23,7 +24,7 @@ TRANSFER_TIMEOUT = timedelta(hours=1)
 """Bounds one transfer; a peer's death ends it at once, so this is for a hung peer only."""
 
 
-class PushedStore(dist.Store):
+class PushedStore(dist.Store):  # type: ignore[misc,name-defined,unused-ignore]
     """A c10d store for one generation, whose values the coordinator pushes to all members."""
 
     def __init__(self, control: Control, generation: int) -> None:
@@ -38,7 +39,7 @@ class PushedStore(dist.Store):
         seconds = CONNECT_TIMEOUT.total_seconds()
         return self._control.wait_value(self._generation, _plain(key), seconds)
 
-    def wait(self, keys: list[str], timeout: timedelta | None = None) -> None:  # type: ignore[override]
+    def wait(self, keys: list[str], timeout: timedelta | None = None) -> None:
         del timeout
         for key in keys:
             self.get(key)
@@ -49,7 +50,7 @@ class PushedStore(dist.Store):
     def set_timeout(self, timeout: timedelta) -> None:
         del timeout  # the generation bounds it
 
-    def timeout(self) -> timedelta:  # type: ignore[override]
+    def timeout(self) -> timedelta:
         return CONNECT_TIMEOUT
 
     def clone(self) -> PushedStore:
@@ -90,12 +91,13 @@ class GlooGroup:
         self, control: Control, generation: int, rank: int, size: int, address: str
     ) -> None:
         self.rank, self.size = rank, size
-        options = dist.ProcessGroupGloo._Options()
+        gloo: Any = dist.ProcessGroupGloo  # its type stubs lack most of it
+        options = gloo._Options()
         options._timeout = CONNECT_TIMEOUT
-        options._devices = [dist.ProcessGroupGloo.create_device(hostname=address)]
+        options._devices = [gloo.create_device(hostname=address)]
         try:
             store = PushedStore(control, generation)
-            self._group = dist.ProcessGroupGloo(store, rank, size, options)
+            self._group = gloo(store, rank, size, options)
         except Superseded:
             raise
         except (RuntimeError, TimeoutError) as error:

@@ -1,0 +1,97 @@
+"""The files of a finished run. Every file is complete or absent: written aside, then renamed.
+
+weights.safetensors     parameters and buffers; its SHA-256 is the result's weightsSha256
+optimizer.safetensors   the optimizer's state vectors, named SLOT/PARAMETER
+result.json, history.csv, curve.png
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save
+from torch import Tensor
+
+from shardwise.worker.history import History
+
+
+class OutputError(Exception):
+    """The result could not be written; the message names the file and the remedy."""
+
+
+def write(
+    directory: Path,
+    *,
+    name: str,
+    weights: Mapping[str, Tensor],
+    optimizer: Mapping[str, Tensor],
+    history: History,
+    result: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write all files into `directory`; the result with the hashes and the path added.
+
+    Raises:
+        OutputError: the directory cannot be written to.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        hashes = {
+            "weightsSha256": _write_tensors(directory / "weights.safetensors", weights),
+            "optimizerSha256": _write_tensors(directory / "optimizer.safetensors", optimizer),
+        }
+        _aside(directory / "history.csv", history.write_csv)
+        _aside(directory / "curve.png", lambda path: history.write_picture(path, name))
+        complete = {**result, **hashes, "path": str(directory)}
+        text = json.dumps(complete, indent=2) + "\n"
+        # Last, so that a result.json says that all the rest is there.
+        _aside(directory / "result.json", lambda path: _write_text(path, text))
+    except OSError as error:
+        raise OutputError(
+            f"spec.output: cannot write to {directory}: {error.strerror}: {error.filename}; give "
+            "the volume enough room, and write access for group 65532"
+        ) from error
+    return complete
+
+
+def for_status(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The result as status.result has it: figures as text, metrics as a list."""
+    return {
+        "steps": result["steps"],
+        "metrics": [{"name": k, "value": f"{v:.6g}"} for k, v in result["metrics"].items()],
+        "weightsSha256": result["weightsSha256"],
+        "optimizerSha256": result["optimizerSha256"],
+        "seconds": f"{result['seconds']:.1f}",
+        "samplesPerSecond": f"{result['samplesPerSecond']:.0f}",
+        "recoveries": result["recoveries"],
+        "path": result["path"],
+    }
+
+
+def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
+    data = save(dict(tensors))
+    _aside(path, lambda target: _write_bytes(target, data))
+    return hashlib.sha256(data).hexdigest()
+
+
+def _write_bytes(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text)
+
+
+def _aside(path: Path, write_to: Callable[[Path], None]) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write_to(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
