@@ -1,0 +1,226 @@
+"""Raw Kubernetes objects in, frozen records out: all that a decision may know.
+
+The first step of a reconcile. Pure: the clock's time comes in as an argument, and nothing here
+calls an API. Objects may be incomplete (the API omits what is empty); reading is forgiving.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from shardwise.coordinator.report import TaskReport
+from shardwise_operator import names
+
+Raw = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobView:
+    """The OptimizationJob as last seen, its previous status included."""
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    created: datetime | None
+    deleting: bool
+    manifest: Raw
+    status: Raw
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodView:
+    """One worker pod of the job."""
+
+    name: str
+    uid: str
+    index: int
+    phase: str
+    node: str = ""
+    deleting: bool = False
+    unschedulable: str = ""
+    """The scheduler's message while it finds no node."""
+    waiting_reason: str = ""
+    """Why a container does not start: ImagePullBackOff, CreateContainerConfigError, ..."""
+    waiting_message: str = ""
+    pod_reason: str = ""
+    """The pod's own reason, such as Evicted."""
+    pod_message: str = ""
+    exit_code: int | None = None
+    exit_reason: str = ""
+    """What the kubelet says of the exit: OOMKilled, Error, Completed."""
+    termination: str = ""
+    """The termination message: JSON where the worker wrote it."""
+    finished_at: datetime | None = None
+    trainer: Mapping[str, Any] | None = None
+    """The spec.trainer that the pod was made for."""
+
+    @property
+    def succeeded(self) -> bool:
+        return self.phase == "Succeeded" or (self.exit_code == 0 and self.phase != "Failed")
+
+    @property
+    def failed(self) -> bool:
+        return self.phase == "Failed" or (self.exit_code is not None and self.exit_code != 0)
+
+    @property
+    def ended(self) -> bool:
+        return self.succeeded or self.failed
+
+    @property
+    def running(self) -> bool:
+        return self.phase == "Running" and not self.ended and not self.deleting
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigMapView:
+    """The ConfigMap with the user's code; sha256 is None where there is no such ConfigMap."""
+
+    name: str
+    sha256: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreationError:
+    """Something of the job's could not be created at the last try."""
+
+    what: str
+    status: int
+    reason: str
+    """QuotaExceeded, Forbidden, NameTaken, or the API's own word."""
+    message: str
+    retry_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """The whole world of one decision."""
+
+    job: JobView
+    pods: tuple[PodView, ...]
+    now: datetime
+    service_exists: bool = False
+    configmap: ConfigMapView | None = None
+    """None where the job takes no code from a ConfigMap, or it was not looked up."""
+    report: TaskReport | None = None
+    """The coordinator's view; None where the task is not open there."""
+    failure_seen: datetime | None = None
+    """When the coordinator's failure was first seen."""
+    settled: bool = True
+    """False shortly after the operator's start, while running workers may not be back yet."""
+    creation_errors: tuple[CreationError, ...] = ()
+
+
+def job_view(raw: Raw) -> JobView:
+    meta = raw.get("metadata") or {}
+    return JobView(
+        namespace=meta.get("namespace", ""),
+        name=meta.get("name", ""),
+        uid=meta.get("uid", ""),
+        generation=int(meta.get("generation") or 0),
+        created=parse_time(meta.get("creationTimestamp")),
+        deleting=bool(meta.get("deletionTimestamp")),
+        manifest=raw,
+        status=raw.get("status") or {},
+    )
+
+
+def pod_view(raw: Raw) -> PodView | None:
+    """The pod as a record, or None where it carries no index of ours."""
+    meta, status = raw.get("metadata") or {}, raw.get("status") or {}
+    index = (meta.get("labels") or {}).get(names.INDEX, "")
+    if not (index.isascii() and index.isdigit()):
+        return None
+    waiting = _waiting(status)
+    ended = _terminated(status)
+    return PodView(
+        name=meta.get("name", ""),
+        uid=meta.get("uid", ""),
+        index=int(index),
+        phase=status.get("phase") or "Pending",
+        node=(raw.get("spec") or {}).get("nodeName") or "",
+        deleting=bool(meta.get("deletionTimestamp")),
+        unschedulable=_unschedulable(status),
+        waiting_reason=waiting.get("reason") or "",
+        waiting_message=waiting.get("message") or "",
+        pod_reason=status.get("reason") or "",
+        pod_message=status.get("message") or "",
+        exit_code=ended.get("exitCode"),
+        exit_reason=ended.get("reason") or "",
+        termination=ended.get("message") or "",
+        finished_at=parse_time(ended.get("finishedAt")),
+        trainer=parse_object((meta.get("annotations") or {}).get(names.ACCEPTED_TRAINER)),
+    )
+
+
+def pod_views(raws: Sequence[Raw], uid: str) -> tuple[PodView, ...]:
+    """The pods that belong to the job of this uid, by index."""
+    mine = (
+        pod_view(raw)
+        for raw in raws
+        if ((raw.get("metadata") or {}).get("labels") or {}).get(names.JOB_UID) == uid
+    )
+    return tuple(sorted((pod for pod in mine if pod), key=lambda pod: (pod.index, pod.name)))
+
+
+def parse_time(text: str | None) -> datetime | None:
+    if not text:
+        return None
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return None
+
+
+def parse_object(text: str | None) -> Mapping[str, Any] | None:
+    """A JSON object, or None for anything else."""
+    if not text:
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _containers(status: Raw) -> list[Raw]:
+    return [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
+
+
+def _waiting(status: Raw) -> Raw:
+    for container in _containers(status):
+        waiting = (container.get("state") or {}).get("waiting") or {}
+        # These two are said of every pod on its way; they are no trouble.
+        if waiting.get("reason") not in (None, "", "ContainerCreating", "PodInitializing"):
+            return {**waiting, "container": container.get("name")}
+    return {}
+
+
+def _terminated(status: Raw) -> Raw:
+    """How the trainer container ended; a failed init container counts too."""
+    for container in status.get("containerStatuses") or ():
+        if container.get("name") == names.CONTAINER:
+            ended = (container.get("state") or {}).get("terminated")
+            if ended:
+                return dict(ended)
+    if status.get("phase") == "Failed":
+        for container in _containers(status):
+            ended = (container.get("state") or {}).get("terminated") or {}
+            if ended.get("exitCode"):
+                return dict(ended)
+    return {}
+
+
+def _unschedulable(status: Raw) -> str:
+    for condition in status.get("conditions") or ():
+        if (
+            condition.get("type") == "PodScheduled"
+            and condition.get("status") == "False"
+            and condition.get("reason") == "Unschedulable"
+        ):
+            return condition.get("message") or "no node fits"
+    return ""

@@ -1,0 +1,118 @@
+"""What the operator is told from outside: one frozen record, read once from the environment.
+
+The chart sets these variables. Nothing else in the operator reads the environment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+CERTIFICATE_SECRET = "shardwise-coordinator-tls"
+
+
+class SettingsError(ValueError):
+    """A variable holds what cannot be used; names the variable."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The operator's settings, each from the variable SHARDWISE_<NAME>."""
+
+    namespaces: tuple[str, ...] = ()
+    """Namespaces to serve; empty means all."""
+    operator_namespace: str = "shardwise-system"
+    """Where the operator runs; the coordinator's Secret lives here."""
+    trainer_image: str = "shardwise-trainer:latest"
+    """The workers' image where a job names none."""
+    trainer_pull_policy: str = "IfNotPresent"
+    coordinator_service: str = ""
+    """The name that workers reach the coordinator by."""
+    coordinator_port: int = 7070
+    http_port: int = 8080
+    log_level: str = "INFO"
+    workers: int = 8
+    """Reconciles at once."""
+    parallel_creates: int = 32
+    """Pods created at once for one job."""
+    status_writes_per_second: float = 20.0
+    """Global limit for writes that tell nothing but progress."""
+    grace_seconds: float = 10.0
+    """How long a lost worker may take to come back before its task has failed."""
+    report_seconds: float = 2.0
+    """How often a group reports its progress."""
+
+    @property
+    def coordinator_host(self) -> str:
+        return self.coordinator_service or f"shardwise-coordinator.{self.operator_namespace}.svc"
+
+    @property
+    def coordinator_address(self) -> str:
+        return f"{self.coordinator_host}:{self.coordinator_port}"
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Settings:
+        """Reads the variables; what is absent or empty keeps its default.
+
+        Raises:
+            SettingsError: a number is not a number, or a port is out of range.
+        """
+        values: dict[str, Any] = {}
+        for name, convert in _CONVERTERS.items():
+            text = environment.get(f"SHARDWISE_{name.upper()}", "").strip()
+            if not text:
+                continue
+            try:
+                values[name] = convert(text)
+            except ValueError as error:
+                raise SettingsError(f"SHARDWISE_{name.upper()}={text!r}: {error}") from error
+        return cls(**values)
+
+
+def _namespaces(text: str) -> tuple[str, ...]:
+    return tuple(sorted({name.strip() for name in text.split(",") if name.strip()}))
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise ValueError("a port is between 0 and 65535")
+    return port
+
+
+def _positive(text: str) -> float:
+    number = float(text)
+    if not number > 0:
+        raise ValueError("must be more than 0")
+    return number
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError("must be at least 1")
+    return number
+
+
+def _level(text: str) -> str:
+    if text.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+        raise ValueError("one of DEBUG, INFO, WARNING, ERROR")
+    return text.upper()
+
+
+_CONVERTERS: Mapping[str, Callable[[str], Any]] = {
+    "namespaces": _namespaces,
+    "operator_namespace": str,
+    "trainer_image": str,
+    "trainer_pull_policy": str,
+    "coordinator_service": str,
+    "coordinator_port": _port,
+    "http_port": _port,
+    "log_level": _level,
+    "workers": _count,
+    "parallel_creates": _count,
+    "status_writes_per_second": _positive,
+    "grace_seconds": _positive,
+    "report_seconds": _positive,
+}
