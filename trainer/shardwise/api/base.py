@@ -1,0 +1,92 @@
+"""What every API type shares: how it is spelled in JSON, how strict it is, and its bounds.
+
+Imported by `spec`, `status` and `types`. Must not know any particular field.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic.alias_generators import to_camel
+
+INT32_MAX = 2**31 - 1
+SAFE_INTEGER = 2**53 - 1
+"""The largest integer that survives every JSON reader; the bound of what is stored as int64."""
+
+INT32 = {"format": "int32"}
+INT64 = {"format": "int64"}
+ATOMIC = {"x-kubernetes-list-type": "atomic"}
+OPEN = {"x-kubernetes-preserve-unknown-fields": True}
+
+
+class Model(BaseModel):
+    """Camel case in JSON, snake case in Python; the docstring under a field is its description."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        frozen=True,
+        use_attribute_docstrings=True,
+    )
+
+    def to_json(self) -> dict[str, Any]:
+        """This object as JSON has it: camel case, absent fields left out."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class SpecModel(Model):
+    """What a user writes: an unknown field or a wrong type is an error, nothing is converted."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class StatusModel(Model):
+    """What the operator writes, and reads back: fields of another version are passed over."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+def _seconds_utc(time: datetime) -> datetime:
+    return (
+        (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC).replace(microsecond=0)
+    )
+
+
+def _rfc3339(time: datetime) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+Time = Annotated[
+    datetime,
+    AfterValidator(_seconds_utc),
+    PlainSerializer(_rfc3339, when_used="json"),
+    # Kubernetes prints 20 characters; 64 leaves room for fractions and offsets.
+    Field(json_schema_extra={"maxLength": 64}),
+]
+"""A point in time as Kubernetes writes it: UTC, whole seconds."""
+
+
+def _cut_end(value: object, length: int) -> object:
+    if isinstance(value, str) and len(value) > length:
+        return value[: length - 1] + "…"
+    return value
+
+
+def _cut_start(value: object, length: int) -> object:
+    if isinstance(value, str) and len(value) > length:
+        return "…" + value[-(length - 1) :]
+    return value
+
+
+# Texts in status are cut to their bound, never refused: a status that cannot be written tells
+# the user nothing at all.
+Word = Annotated[str, BeforeValidator(lambda v: _cut_end(v, 63)), Field(max_length=63)]
+Name = Annotated[str, BeforeValidator(lambda v: _cut_end(v, 253)), Field(max_length=253)]
+Text = Annotated[str, BeforeValidator(lambda v: _cut_end(v, 1024)), Field(max_length=1024)]
+Tail = Annotated[str, BeforeValidator(lambda v: _cut_start(v, 4096)), Field(max_length=4096)]
+"""The last characters of a log: its end is what tells."""
+Sha256 = Annotated[str, Field(min_length=64, max_length=64, pattern="^[0-9a-f]{64}$")]
+Count32 = Annotated[int, Field(ge=0, le=INT32_MAX, json_schema_extra=INT32)]
+Count64 = Annotated[int, Field(ge=0, le=SAFE_INTEGER, json_schema_extra=INT64)]

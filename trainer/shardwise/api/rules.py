@@ -1,0 +1,185 @@
+"""Rules across fields of an OptimizationJob: one table, two languages.
+
+Each rule is a CEL expression, which the CRD carries for API servers that have CEL, and a Python
+predicate, which `validation` runs everywhere else. A test holds the two to the same answers.
+Bounds of a single field are not here; they are in the field's type.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from shardwise.api.conditions import INVALID_SPEC, NAME_TOO_LONG
+from shardwise.api.types import MAX_NAME_LENGTH, OptimizationJob, Trainer
+
+NAME_PATTERN: Final = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
+"""The job's name is also its headless Service's, and those must start with a letter."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """Something that must hold between fields. `message` is what an API server prints."""
+
+    at: str
+    """Path of the object that the expression's `self` is: "" (the whole), spec, spec.trainer…"""
+    field: str
+    """The field to change."""
+    expression: str
+    message: str
+    remedy: str
+    holds: Callable[[OptimizationJob], bool]
+    value: Callable[[OptimizationJob], object]
+    problem: Callable[[OptimizationJob], str]
+    """What is wrong, with the values."""
+    reason: str = INVALID_SPEC
+
+    @property
+    def full_message(self) -> str:
+        return f"{self.message}; {self.remedy}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Immutable:
+    """A part of the spec that must stay as it was when the job was created."""
+
+    at: str
+    message: str
+    remedy: str
+    same: Callable[[Trainer, Trainer], bool]
+    expression: str = "self == oldSelf"
+
+    @property
+    def full_message(self) -> str:
+        return f"{self.message}; {self.remedy}"
+
+
+def _most_workers(job: OptimizationJob) -> int:
+    """`max`, or 0 where it is absent: then `replicas` is the bound, which has its own rule."""
+    return job.spec.workers.max or 0
+
+
+RULES: Final[tuple[Rule, ...]] = (
+    Rule(
+        at="",
+        field="metadata.name",
+        expression=f"size(self.metadata.name) <= {MAX_NAME_LENGTH}",
+        message=f"metadata.name must have at most {MAX_NAME_LENGTH} characters",
+        remedy="choose a shorter name: the workers' names are made from it",
+        holds=lambda job: len(job.metadata.name) <= MAX_NAME_LENGTH,
+        value=lambda job: job.metadata.name,
+        problem=lambda job: (
+            f"{job.metadata.name!r} has {len(job.metadata.name)} characters,"
+            f" more than {MAX_NAME_LENGTH}"
+        ),
+        reason=NAME_TOO_LONG,
+    ),
+    Rule(
+        at="",
+        field="metadata.name",
+        expression=f"self.metadata.name.matches('{NAME_PATTERN}')",
+        message="metadata.name must be a lowercase letter, then letters, digits and dashes",
+        remedy="rename the job: a Service gets the same name",
+        holds=lambda job: re.fullmatch(NAME_PATTERN, job.metadata.name) is not None,
+        value=lambda job: job.metadata.name,
+        problem=lambda job: (
+            f"{job.metadata.name!r} is not a lowercase letter followed by"
+            " lowercase letters, digits and dashes"
+        ),
+    ),
+    Rule(
+        at="spec",
+        field="spec.workers.replicas",
+        expression="self.workers.replicas <= self.trainer.shards",
+        message="spec.workers.replicas must not be more than spec.trainer.shards",
+        remedy="lower replicas or raise shards",
+        holds=lambda job: job.spec.workers.replicas <= job.spec.trainer.shards,
+        value=lambda job: job.spec.workers.replicas,
+        problem=lambda job: (
+            f"{job.spec.workers.replicas} is more than"
+            f" spec.trainer.shards ({job.spec.trainer.shards})"
+        ),
+    ),
+    Rule(
+        at="spec",
+        field="spec.workers.max",
+        expression="!has(self.workers.max) || self.workers.max <= self.trainer.shards",
+        message="spec.workers.max must not be more than spec.trainer.shards",
+        remedy="lower max or raise shards",
+        holds=lambda job: _most_workers(job) <= job.spec.trainer.shards,
+        value=lambda job: job.spec.workers.max,
+        problem=lambda job: (
+            f"{job.spec.workers.max} is more than spec.trainer.shards ({job.spec.trainer.shards})"
+        ),
+    ),
+    Rule(
+        at="spec.workers",
+        field="spec.workers.min",
+        expression="self.min <= self.replicas",
+        message="spec.workers.min must not be more than spec.workers.replicas",
+        remedy="lower min or raise replicas",
+        holds=lambda job: job.spec.workers.min <= job.spec.workers.replicas,
+        value=lambda job: job.spec.workers.min,
+        problem=lambda job: (
+            f"{job.spec.workers.min} is more than"
+            f" spec.workers.replicas ({job.spec.workers.replicas})"
+        ),
+    ),
+    Rule(
+        at="spec.workers",
+        field="spec.workers.replicas",
+        expression="!has(self.max) || self.replicas <= self.max",
+        message="spec.workers.replicas must not be more than spec.workers.max",
+        remedy="lower replicas or raise max",
+        holds=lambda job: job.spec.workers.replicas <= job.spec.workers.most,
+        value=lambda job: job.spec.workers.replicas,
+        problem=lambda job: (
+            f"{job.spec.workers.replicas} is more than spec.workers.max ({job.spec.workers.max})"
+        ),
+    ),
+    Rule(
+        at="spec.trainer",
+        field="spec.trainer.shards",
+        expression="self.shards <= self.batchSize",
+        message="spec.trainer.shards must not be more than spec.trainer.batchSize",
+        remedy="lower shards or raise batchSize, so that every shard has a sample",
+        holds=lambda job: job.spec.trainer.shards <= job.spec.trainer.batch_size,
+        value=lambda job: job.spec.trainer.shards,
+        problem=lambda job: (
+            f"{job.spec.trainer.shards} is more than"
+            f" spec.trainer.batchSize ({job.spec.trainer.batch_size})"
+        ),
+    ),
+    Rule(
+        at="spec.trainer",
+        field="spec.trainer.epochs",
+        expression="has(self.epochs) || has(self.steps)",
+        message="spec.trainer must have either epochs or steps",
+        remedy="add spec.trainer.epochs or spec.trainer.steps",
+        holds=lambda job: job.spec.trainer.epochs is not None or job.spec.trainer.steps is not None,
+        value=lambda job: job.spec.trainer.epochs,
+        problem=lambda job: "is missing, and so is spec.trainer.steps",
+    ),
+    Rule(
+        at="spec.trainer",
+        field="spec.trainer.epochs",
+        expression="!(has(self.epochs) && has(self.steps))",
+        message="spec.trainer must not have both epochs and steps",
+        remedy="remove spec.trainer.epochs or spec.trainer.steps",
+        holds=lambda job: job.spec.trainer.epochs is None or job.spec.trainer.steps is None,
+        value=lambda job: job.spec.trainer.epochs,
+        problem=lambda job: (
+            f"{job.spec.trainer.epochs} is given beside"
+            f" spec.trainer.steps ({job.spec.trainer.steps})"
+        ),
+    ),
+)
+
+TRAINER_IMMUTABLE: Final = Immutable(
+    at="spec.trainer",
+    message="spec.trainer cannot be changed: the result follows from it",
+    remedy="create a new job with another name",
+    same=lambda new, old: new == old,
+)

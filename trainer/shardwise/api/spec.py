@@ -1,0 +1,215 @@
+"""`spec` of an OptimizationJob: what the user asks for.
+
+One source of three things: the CRD's schema, the validation that the CLI and the operator run,
+and the values that the engine trains with. Holds no rule across fields (those are in `rules`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from shardwise.api.base import INT32, INT64, OPEN, SAFE_INTEGER, SpecModel
+
+IDENTIFIER = "[A-Za-z_][A-Za-z0-9_]*"
+ENTRYPOINT_PATTERN = rf"^{IDENTIFIER}(\.{IDENTIFIER})*:{IDENTIFIER}$"
+OBJECT_NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+
+MAX_SHARDS = 1024
+MAX_PARAMETER_LENGTH = 1024
+ONE_YEAR_SECONDS = 31_536_000
+
+
+def _parameter(value: Any) -> Any:
+    """Integers and strings pass as they are. A float's text differs between writers, so a float
+    travels as a string, whose bytes everyone sees alike."""
+    if isinstance(value, bool):
+        raise PydanticCustomError("parameter_bool", "is a boolean")
+    if isinstance(value, float):
+        raise PydanticCustomError("parameter_float", "is a fraction")
+    if isinstance(value, int):
+        if abs(value) > SAFE_INTEGER:
+            raise PydanticCustomError("parameter_size", "is an integer beyond 2**53 - 1")
+        return value
+    if isinstance(value, str):
+        if len(value) > MAX_PARAMETER_LENGTH:
+            raise PydanticCustomError(
+                "parameter_length",
+                "is longer than {limit} characters",
+                {"limit": MAX_PARAMETER_LENGTH},
+            )
+        return value
+    raise PydanticCustomError("parameter_type", "is neither an integer nor a string")
+
+
+ParameterValue = Annotated[
+    int | str,
+    BeforeValidator(_parameter),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "integer"}, {"type": "string"}],
+            "x-kubernetes-int-or-string": True,
+            "maxLength": MAX_PARAMETER_LENGTH,
+            "minimum": -SAFE_INTEGER,
+            "maximum": SAFE_INTEGER,
+        }
+    ),
+]
+ParameterName = Annotated[str, StringConstraints(max_length=63, pattern=f"^{IDENTIFIER}$")]
+LabelValue = Annotated[str, StringConstraints(max_length=63)]
+AnnotationValue = Annotated[str, StringConstraints(max_length=4096)]
+
+
+class CodeSource(SpecModel):
+    """Where the entrypoint's code comes from when it is not in the image."""
+
+    config_map: Annotated[
+        str, StringConstraints(min_length=1, max_length=253, pattern=OBJECT_NAME_PATTERN)
+    ]
+    """configMap is the name of a ConfigMap in the job's namespace. Each of its keys becomes a
+    file in a directory that Python imports from, so a key `train.py` is the module `train`."""
+
+
+class Trainer(SpecModel):
+    """What is trained. Its contents alone determine the trained weights, so it never changes."""
+
+    entrypoint: Annotated[
+        str, StringConstraints(min_length=3, max_length=256, pattern=ENTRYPOINT_PATTERN)
+    ]
+    """entrypoint is the function that returns the Task to optimize, as `module:function`; for
+    example `shardwise.examples.digits:task`. It is called with the parameters by name."""
+
+    image: Annotated[
+        str | None, StringConstraints(min_length=1, max_length=512, pattern=r"^\S+$")
+    ] = None
+    """image is the container image of the workers. It must contain Shardwise. When it is
+    absent, the operator's default trainer image is used."""
+
+    code_from: CodeSource | None = None
+    """codeFrom names where the entrypoint's module comes from when it is not in the image."""
+
+    parameters: Annotated[dict[ParameterName, ParameterValue], Field(max_length=64)] = Field(
+        default_factory=dict, json_schema_extra={"default": {}}
+    )
+    """parameters are the arguments of the entrypoint, by name. A value is an integer or a
+    string; write a fraction in quotes: `learningRate: "0.05"`."""
+
+    epochs: Annotated[int | None, Field(ge=1, le=1_000_000, json_schema_extra=INT32)] = None
+    """epochs is how many times the training data are gone through. Give either epochs or
+    steps, not both."""
+
+    steps: Annotated[int | None, Field(ge=1, le=1_000_000_000, json_schema_extra=INT64)] = None
+    """steps is the number of updates of the weights. Give either epochs or steps, not both."""
+
+    batch_size: Annotated[int, Field(ge=1, le=1_048_576, json_schema_extra=INT32)]
+    """batchSize is the number of samples in the global batch of one step, over all workers."""
+
+    shards: Annotated[int, Field(ge=1, le=MAX_SHARDS, json_schema_extra=INT32)]
+    """shards is the number of parts that every batch is cut into. Their gradients are summed in
+    a fixed order, so the result does not depend on the number of workers. It is also the most
+    workers that the job can use."""
+
+    seed: Annotated[int, Field(ge=0, le=SAFE_INTEGER, json_schema_extra=INT64)] = 0
+    """seed is what all random choices follow from: initial weights, order of the data, dropout."""
+
+    evaluate_every_epochs: Annotated[int, Field(ge=0, le=1_000_000, json_schema_extra=INT32)] = 1
+    """evaluateEveryEpochs is how often the held-out data are evaluated; 0 means only at the
+    end."""
+
+    partition: Literal["none", "parameters"] = "none"
+    """partition says what a worker keeps. With `none` every worker keeps the whole optimizer
+    state; with `parameters` every worker keeps and updates only its part, which saves memory.
+    The trained weights are the same."""
+
+    threads: Annotated[int, Field(ge=1, le=64, json_schema_extra=INT32)] = 1
+    """threads is the number of CPU threads that one worker computes with."""
+
+
+class Workers(SpecModel):
+    """How many workers share the job."""
+
+    replicas: Annotated[int, Field(ge=1, le=MAX_SHARDS, json_schema_extra=INT32)] = 1
+    """replicas is the number of workers. `kubectl scale` sets it. It changes the time that the
+    job takes, never its result."""
+
+    min: Annotated[int, Field(ge=1, le=MAX_SHARDS, json_schema_extra=INT32)] = 1
+    """min is the fewest workers that the job goes on with."""
+
+    max: Annotated[int | None, Field(ge=1, le=MAX_SHARDS, json_schema_extra=INT32)] = None
+    """max is the most workers that the job may have. When it is absent, it is replicas."""
+
+    @property
+    def most(self) -> int:
+        """`max`, or what it is when it is absent."""
+        return self.replicas if self.max is None else self.max
+
+
+class Output(SpecModel):
+    """Where the result goes."""
+
+    volume: Annotated[dict[str, Any], Field(min_length=1, max_length=1, json_schema_extra=OPEN)]
+    """volume is a Kubernetes volume source, as in a pod's `volumes` without the name; for
+    example `persistentVolumeClaim: {claimName: results}`. The job writes into a directory of
+    its own name there."""
+
+
+class TemplateMetadata(SpecModel):
+    """What is added to the metadata of the worker pods."""
+
+    labels: Annotated[dict[str, LabelValue] | None, Field(max_length=64)] = None
+    """labels are added to the worker pods' labels. Shardwise's own labels win."""
+
+    annotations: Annotated[dict[str, AnnotationValue] | None, Field(max_length=64)] = None
+    """annotations are added to the worker pods' annotations."""
+
+
+class Template(SpecModel):
+    """Changes to the worker pods."""
+
+    metadata: TemplateMetadata | None = None
+    """metadata has labels and annotations to add to the worker pods."""
+
+    spec: Annotated[dict[str, Any] | None, Field(json_schema_extra=OPEN)] = None
+    """spec is a part of a pod's spec, laid over the one that Shardwise makes: resources,
+    nodeSelector, tolerations, volumes. Containers are merged by name; the worker's container
+    is `trainer`."""
+
+
+Seconds = Annotated[int | None, Field(ge=1, le=ONE_YEAR_SECONDS, json_schema_extra=INT32)]
+
+
+class OptimizationJobSpec(SpecModel):
+    """What the user asks for."""
+
+    trainer: Trainer
+    """trainer is what is trained. It alone determines the trained weights, and it cannot be
+    changed after the job is created."""
+
+    workers: Workers = Field(default_factory=Workers, json_schema_extra={"default": {}})
+    """workers is how many workers share the job."""
+
+    output: Output | None = None
+    """output is where the trained weights go. When it is absent, they stay in the first
+    worker's pod, and go with it."""
+
+    startup_deadline_seconds: Seconds = None
+    """startupDeadlineSeconds is how long the job may take until its workers train. When it is
+    absent, the job waits for as long as it takes."""
+
+    active_deadline_seconds: Seconds = None
+    """activeDeadlineSeconds is how long the job may run, counted from its start. When it is
+    absent, there is no limit."""
+
+    template: Template | None = None
+    """template changes the worker pods: labels, annotations, and any part of their spec."""
+
+
+def trainer_sha256(trainer: Trainer) -> str:
+    """Names what is trained: equal for equal trainers, whatever the order or the defaults left
+    out. `status.specSha256` keeps it, so that a change shows on clusters without CEL."""
+    text = json.dumps(trainer.to_json(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()

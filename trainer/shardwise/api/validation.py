@@ -1,0 +1,92 @@
+"""Reads an OptimizationJob from a manifest, or says everything that is wrong with it.
+
+Run by the CLI before a local run and by the operator on every job, so that the same manifest
+gets the same answer with and without a cluster that has CEL. Does no I/O. Each error names the
+field, the value and the remedy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from shardwise.api.conditions import INVALID_SPEC
+from shardwise.api.explain import explain, path
+from shardwise.api.rules import RULES
+from shardwise.api.types import OptimizationJob
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One thing that is wrong. `problem` has the value in it, for people."""
+
+    field: str
+    value: object
+    problem: str
+    remedy: str
+    reason: str = INVALID_SPEC
+    """The reason of the condition Accepted that this error leads to."""
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.problem}; {self.remedy}"
+
+
+class InvalidJob(ValueError):  # noqa: N818 - reads as what it is
+    """The manifest is no valid OptimizationJob; one line an error."""
+
+    def __init__(self, errors: Sequence[FieldError]) -> None:
+        self.errors = tuple(errors)
+        super().__init__(*self.errors)
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.errors))
+
+    @property
+    def reason(self) -> str:
+        """The reason of the condition Accepted: that of the first error."""
+        return self.errors[0].reason
+
+
+def validate(manifest: Mapping[str, Any]) -> OptimizationJob:
+    """The job that the manifest describes, without its status.
+
+    Raises InvalidJob. Status is left out because it is ours: a status that another version wrote
+    must not make a job invalid.
+    """
+    if not isinstance(manifest, Mapping):
+        raise InvalidJob(
+            [FieldError("manifest", manifest, "is not a mapping", "write apiVersion, kind, …")]
+        )
+    content = {key: _plain(value) for key, value in manifest.items() if key != "status"}
+    try:
+        job = OptimizationJob.model_validate(content)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_context=True)
+        raise InvalidJob(
+            [FieldError(path(e["loc"]), e["input"], *explain(e)) for e in found]
+        ) from None
+    check(job)
+    return job
+
+
+def check(job: OptimizationJob) -> None:
+    """The rules across fields. Raises InvalidJob."""
+    broken = [
+        FieldError(rule.field, rule.value(job), rule.problem(job), rule.remedy, rule.reason)
+        for rule in RULES
+        if not rule.holds(job)
+    ]
+    if broken:
+        raise InvalidJob(broken)
+
+
+def _plain(value: Any) -> Any:
+    """Dicts and lists instead of the read-only views that clients hand out."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return [_plain(item) for item in value]
+    return value
