@@ -208,8 +208,8 @@ class _Work:
         return diagnosis.Trouble(
             reason=c.CONFIG_MAP_MISSING,
             message=f"spec.trainer.codeFrom.configMap: there is no ConfigMap {found.name} in "
-            f"namespace {self.observed.job.namespace}; create it (kubectl create configmap {found.name} "
-            "--from-file=FILE.py), and the job starts by itself",
+            f"namespace {self.observed.job.namespace}; create it (kubectl create configmap "
+            f"{found.name} --from-file=FILE.py), and the job starts by itself",
         )
 
     def _waiting(self, trouble: diagnosis.Trouble) -> Decision:

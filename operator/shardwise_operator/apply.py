@@ -1,0 +1,187 @@
+"""Carries a decision's actions out: one call each, pods in parallel, "already there" is done.
+
+The last step of a reconcile. Decides nothing: what cannot be created comes back as errors, which
+the next decision sees.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from shardwise.api import conditions as c
+from shardwise_operator import names
+from shardwise_operator.actions import (
+    Action,
+    CloseTask,
+    CreatePod,
+    CreateService,
+    DeletePod,
+    EmitEvent,
+    OpenTask,
+)
+from shardwise_operator.observe import CreationError, JobView
+from shardwise_operator.port import ApiError, Cluster
+from shardwise_operator.render import RenderFacts, pod_manifest, service_manifest
+
+log = logging.getLogger(__name__)
+
+RETRY = timedelta(seconds=10)
+NAME_TAKEN_RETRY = timedelta(seconds=2)
+
+
+class Tasks(Protocol):
+    """The coordinator's side of a job."""
+
+    def open(self, job: JobView, action: OpenTask) -> None: ...
+
+    def close(self, job: JobView, reason: str, message: str) -> None: ...
+
+
+class Recorder(Protocol):
+    """Where Events go."""
+
+    def record(self, job: JobView, event: EmitEvent) -> None: ...
+
+
+class Applier:
+    """Applies actions for any job."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        tasks: Tasks,
+        recorder: Recorder,
+        facts: Callable[[], RenderFacts],
+        parallel: int,
+    ) -> None:
+        self._cluster = cluster
+        self._tasks = tasks
+        self._recorder = recorder
+        self._facts = facts
+        self._parallel = parallel
+
+    async def apply(
+        self, job: JobView, actions: Sequence[Action], now: datetime
+    ) -> tuple[CreationError, ...]:
+        """Does it all; the Service and the task come before the pods that need them.
+
+        Raises:
+            ApiError: a call failed for a reason that time may cure; the whole is tried again.
+        """
+        creates: list[CreatePod] = []
+        for action in actions:
+            match action:
+                case CreateService():
+                    await self._create_service(job)
+                case OpenTask():
+                    self._tasks.open(job, action)
+                case CloseTask():
+                    self._tasks.close(job, action.reason, action.message)
+                case DeletePod():
+                    await self._delete_pod(job, action)
+                case EmitEvent():
+                    pass  # Events tell of what has been written: see record_events.
+                case CreatePod():
+                    creates.append(action)
+        return await self._create_pods(job, creates, now)
+
+    def record_events(self, job: JobView, actions: Sequence[Action]) -> None:
+        for action in actions:
+            if isinstance(action, EmitEvent):
+                self._recorder.record(job, action)
+
+    async def _create_service(self, job: JobView) -> None:
+        try:
+            await self._cluster.create("services", job.namespace, service_manifest(job))
+        except ApiError as error:
+            # The workers reach each other by address; host names are for people, so neither a
+            # name that is taken nor one that a Service may not have keeps the job from running.
+            if error.status not in (403, 409, 422):
+                raise
+            log.info("service %s/%s was not created: %s", job.namespace, job.name, error)
+
+    async def _delete_pod(self, job: JobView, action: DeletePod) -> None:
+        try:
+            await self._cluster.delete("pods", job.namespace, action.name, action.uid)
+        except ApiError as error:
+            if error.status not in (404, 409):  # Gone, or another pod has the name by now.
+                raise
+
+    async def _create_pods(
+        self, job: JobView, creates: Sequence[CreatePod], now: datetime
+    ) -> tuple[CreationError, ...]:
+        if not creates:
+            return ()
+        slots = asyncio.Semaphore(self._parallel)
+        facts = self._facts()
+
+        async def one(action: CreatePod) -> CreationError | None:
+            async with slots:
+                return await self._create_pod(job, action, facts, now)
+
+        results = await _all(one(action) for action in creates)
+        return tuple(error for error in results if error is not None)
+
+    async def _create_pod(
+        self, job: JobView, action: CreatePod, facts: RenderFacts, now: datetime
+    ) -> CreationError | None:
+        manifest = pod_manifest(job, action.index, action.trainer, facts)
+        name = names.pod_name(job.name, action.index)
+        try:
+            await self._cluster.create("pods", job.namespace, manifest)
+        except ApiError as error:
+            if error.status == 409 and error.reason == "AlreadyExists":
+                return await self._taken(job, name, now)
+            if error.status in (400, 403, 422):
+                return creation_error(f"pod {name}", error, now)
+            raise
+        return None
+
+    async def _taken(self, job: JobView, name: str, now: datetime) -> CreationError | None:
+        """Ours already is done; the pod of an earlier job of this name must go first."""
+        try:
+            pod = await self._cluster.get("pods", job.namespace, name)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            pod = {}
+        found = (pod.get("metadata") or {}).get("labels") or {}
+        if found.get(names.JOB_UID) == job.uid:
+            return None
+        return CreationError(
+            what=f"pod {name}",
+            status=409,
+            reason="NameTaken",
+            message=f"another pod has the name {name}",
+            retry_at=now + NAME_TAKEN_RETRY,
+        )
+
+
+def creation_error(what: str, error: ApiError, now: datetime) -> CreationError:
+    reason = error.reason
+    if error.status == 403:
+        reason = c.QUOTA_EXCEEDED if "exceeded quota" in error.message else c.FORBIDDEN
+    return CreationError(
+        what=what,
+        status=error.status,
+        reason=reason,
+        message=error.message,
+        retry_at=now + RETRY,
+    )
+
+
+async def _all(
+    calls: Iterable[Awaitable[CreationError | None]],
+) -> list[CreationError | None]:
+    """Every call is carried through, and then the first failure is raised."""
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    errors: list[CreationError | None] = []
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+        errors.append(result)
+    return errors

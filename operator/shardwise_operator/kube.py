@@ -1,0 +1,211 @@
+"""The port to the API server on `kubernetes.aio`: plain paths and bodies, a time limit on each call.
+
+The package's generated models are not used: they cost memory and time, and drop fields that they
+do not know. Counts every call. Decides nothing, and never retries: the work queue does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import aiohttp
+from kubernetes.aio import config
+from kubernetes.aio.client import ApiClient, Configuration
+
+from shardwise_operator import names
+from shardwise_operator.port import ApiError, Body
+
+log = logging.getLogger(__name__)
+
+CALL_SECONDS = 15.0
+WATCH_SECONDS = 300
+WATCH_SILENCE_SECONDS = 90.0
+"""Bookmarks come about once a minute; a stream that is silent for longer is dead."""
+
+_PREFIXES: Mapping[str, str] = {
+    "pods": "/api/v1",
+    "services": "/api/v1",
+    "configmaps": "/api/v1",
+    "secrets": "/api/v1",
+    "events": "/api/v1",
+    names.PLURAL: f"/apis/{names.GROUP}/{names.VERSION}",
+}
+_SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+
+Count = Callable[[str, str], None]
+
+
+class KubeCluster:
+    """See port.Cluster."""
+
+    def __init__(self, client: ApiClient, count: Count) -> None:
+        self._client = client
+        self._count = count
+
+    @classmethod
+    async def connect(cls, count: Count) -> KubeCluster:
+        """With the pod's service account in a cluster, else with KUBECONFIG.
+
+        Raises:
+            kubernetes.aio.config.ConfigException: neither is there.
+        """
+        configuration = Configuration()
+        # Some clusters' certificates lack extensions that the strictest reading asks for.
+        configuration.disable_strict_ssl_verification = True
+        if "KUBERNETES_SERVICE_HOST" in os.environ and _SERVICE_ACCOUNT.exists():
+            config.load_incluster_config(client_configuration=configuration)
+        else:
+            await config.load_kube_config(
+                config_file=os.environ.get("KUBECONFIG") or None,
+                client_configuration=configuration,
+            )
+        return cls(ApiClient(configuration), count)
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def get(self, kind: str, namespace: str, name: str) -> dict[str, Any]:
+        return await self._call("get", "GET", _path(kind, namespace, name))
+
+    async def create(self, kind: str, namespace: str, body: Body) -> dict[str, Any]:
+        return await self._call("create", "POST", _path(kind, namespace), body=body)
+
+    async def patch(self, kind: str, namespace: str, name: str, body: Body) -> dict[str, Any]:
+        plural, _, subresource = kind.partition("/")
+        path = _path(plural, namespace, name) + (f"/{subresource}" if subresource else "")
+        return await self._call(
+            "patch", "PATCH", path, body=body, content_type="application/merge-patch+json"
+        )
+
+    async def delete(self, kind: str, namespace: str, name: str, uid: str) -> None:
+        options = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "preconditions": {"uid": uid},
+            "propagationPolicy": "Background",
+        }
+        await self._call("delete", "DELETE", _path(kind, namespace, name), body=options)
+
+    async def list_page(
+        self, kind: str, namespace: str, *, selector: str = "", limit: int, continue_: str = ""
+    ) -> dict[str, Any]:
+        query = {"labelSelector": selector, "limit": str(limit), "continue": continue_}
+        return await self._call("list", "GET", _path(kind, namespace), query=query)
+
+    async def watch(
+        self, kind: str, namespace: str, *, selector: str, resource_version: str
+    ) -> AsyncIterator[dict[str, Any]]:
+        query = {
+            "watch": "1",
+            "labelSelector": selector,
+            "resourceVersion": resource_version,
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(WATCH_SECONDS),
+        }
+        timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=10, sock_read=WATCH_SILENCE_SECONDS
+        )
+        response = await self._send(
+            "watch", "GET", _path(kind, namespace), query, None, "", timeout
+        )
+        try:
+            async for line in response.content:
+                if line.strip():
+                    yield json.loads(line)
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise ApiError(0, "WatchBroken", repr(error)) from error
+        finally:
+            response.close()
+
+    async def review_token(self, token: str, audience: str) -> dict[str, Any]:
+        body = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenReview",
+            "spec": {"token": token, "audiences": [audience]},
+        }
+        path = "/apis/authentication.k8s.io/v1/tokenreviews"
+        review = await self._call("create", "POST", path, body=body)
+        return review.get("status") or {}
+
+    async def _call(
+        self,
+        verb: str,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Body | None = None,
+        content_type: str = "application/json",
+    ) -> dict[str, Any]:
+        timeout = aiohttp.ClientTimeout(total=CALL_SECONDS)
+        response = await self._send(verb, method, path, query, body, content_type, timeout)
+        try:
+            async with asyncio.timeout(CALL_SECONDS):
+                answer: dict[str, Any] = json.loads(await response.read())
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise ApiError(0, "Unreadable", f"{method} {path}: {error!r}") from error
+        return answer
+
+    async def _send(
+        self,
+        verb: str,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        body: Body | None,
+        content_type: str,
+        timeout: aiohttp.ClientTimeout,
+    ) -> aiohttp.ClientResponse:
+        given = {key: value for key, value in (query or {}).items() if value}
+        headers = {"Accept": "application/json"}
+        if content_type:
+            headers["Content-Type"] = content_type
+        try:
+            await self._client.update_params_for_auth(
+                headers, [], ["BearerToken"], path, method, body
+            )
+            answer = await self._client.rest_client.request(
+                method,
+                self._client.configuration.host + path + (f"?{urlencode(given)}" if given else ""),
+                headers=headers,
+                body=body,
+                _request_timeout=timeout,
+            )
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            self._count(verb, "0")
+            raise ApiError(0, "Unreachable", f"{method} {path}: {error!r}") from error
+        response: aiohttp.ClientResponse = answer.response
+        self._count(verb, str(response.status))
+        if response.status >= 300:
+            raise await _error(response)
+        return response
+
+
+def _path(kind: str, namespace: str, name: str = "") -> str:
+    middle = f"/namespaces/{quote(namespace, safe='')}" if namespace else ""
+    end = f"/{quote(name, safe='')}" if name else ""
+    return f"{_PREFIXES[kind]}{middle}/{kind}{end}"
+
+
+async def _error(response: aiohttp.ClientResponse) -> ApiError:
+    try:
+        async with asyncio.timeout(CALL_SECONDS):
+            said = json.loads(await response.read())
+    except (aiohttp.ClientError, TimeoutError, ValueError):
+        said = {}
+    finally:
+        response.release()
+    if not isinstance(said, dict):
+        said = {}
+    return ApiError(
+        response.status,
+        str(said.get("reason") or response.reason or ""),
+        str(said.get("message") or response.reason or ""),
+    )
