@@ -183,3 +183,6 @@ TRAINER_IMMUTABLE: Final = Immutable(
     remedy="create a new job with another name",
     same=lambda new, old: new == old,
 )
+
+CEL_RULES: Final[tuple[Rule | Immutable, ...]] = (*RULES, TRAINER_IMMUTABLE)
+"""What the CRD carries."""
