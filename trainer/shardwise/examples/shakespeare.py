@@ -42,6 +42,7 @@ class Transformer(nn.Module):
         self.head = nn.Linear(width, letters, bias=False)
         self.head.weight = self.letter.weight
         nn.init.normal_(self.letter.weight, std=0.02)
+        nn.init.normal_(self.place.weight, std=0.02)
         self.register_buffer("mask", nn.Transformer.generate_square_subsequent_mask(length))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -72,7 +72,8 @@ def main() -> int:
         if child == 0:
             code = 1
             try:
-                code = _child(_environ(index))
+                os.environ.update(_environ(index))
+                code = _child(dict(os.environ))
             finally:
                 sys.stdout.flush()
                 sys.stderr.flush()

@@ -1,0 +1,66 @@
+# Everything a developer does, by name. `make help` lists it.
+SHELL := /bin/bash
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+TORCH := torch==2.13.0
+# Where torch's CPU build comes from; empty means pip's own settings (see README).
+TORCH_INDEX_URL ?=
+WORKERS ?= 4
+
+.PHONY: help setup demo test check unit local chart cluster bench generate format lock clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 14
+
+setup: $(STAMP) ## make .venv with everything in it
+
+$(STAMP): pyproject.toml requirements/lock.txt scripts/setup.sh
+	PYTHON="$(PYTHON)" VENV="$(VENV)" TORCH="$(TORCH)" TORCH_INDEX_URL="$(TORCH_INDEX_URL)" scripts/setup.sh
+	@touch $@
+
+demo: $(STAMP) ## train the digits example with 4 processes of this machine
+	$(BIN)/shardwise run manifests/examples/digits.yaml --workers $(WORKERS) --output out/digits
+
+test: $(STAMP) ## everything that must pass: checks, unit, local, chart, real cluster
+	scripts/test.sh
+
+check: $(STAMP) ## format, lint, types, architecture, generated files
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/python -m shardwise.api.crd --check
+	$(BIN)/python scripts/manifests.py --check
+
+unit: $(STAMP) ## unit and property tests
+	$(BIN)/python -m pytest tests/unit
+
+local: $(STAMP) ## end-to-end tests with processes of this machine
+	$(BIN)/python -m pytest tests/local
+
+chart: $(STAMP) ## the Helm chart, rendered by the real helm
+	$(BIN)/python -m pytest tests/chart
+
+cluster: $(STAMP) ## a real two-node Kubernetes, real images, the chart installed (needs root)
+	$(BIN)/python -m pytest tests/cluster
+
+bench: $(STAMP) ## benchmarks: ratios against named peers
+	$(BIN)/python tests/benchmarks/exchange.py
+
+generate: $(STAMP) ## write the generated files: CRD, its reference, manifests
+	$(BIN)/python -m shardwise.api.crd
+	$(BIN)/python scripts/manifests.py
+
+format: $(STAMP) ## format and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: $(STAMP) ## write requirements/lock.txt from what .venv holds
+	scripts/lock.sh
+
+clean: ## remove what these targets made
+	rm -rf $(VENV) out .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,28 @@
+"""Runs of the examples, each made once a session."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+from runs import EXAMPLES, Run, run
+
+
+@pytest.fixture(scope="session")
+def example(tmp_path_factory):
+    """An example's run by name, number of workers and partition; made on first use."""
+    made: dict[tuple[str, int, str], Run] = {}
+
+    def get(name: str, workers: int, partition: str = "none") -> Run:
+        key = (name, workers, partition)
+        if key not in made:
+            folder = tmp_path_factory.mktemp(f"{name}-{workers}-{partition}")
+            job = yaml.safe_load((EXAMPLES / f"{name}.yaml").read_text())
+            job["spec"]["trainer"]["partition"] = partition
+            job["spec"]["workers"] |= {"max": 8}
+            manifest = folder / f"{name}.yaml"
+            manifest.write_text(yaml.safe_dump(job))
+            made[key] = run(manifest, folder / "out", "--workers", str(workers))
+            assert made[key].code == 0, made[key].stderr
+        return made[key]
+
+    return get
