@@ -1,0 +1,243 @@
+"""The chart: what it renders over a matrix of values, and what its schema refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+CHART = Path(__file__).resolve().parents[2] / "charts" / "shardwise"
+DIGEST = "sha256:" + "a" * 64
+MATRIX = {
+    "defaults": [],
+    "two namespaces": ["watchNamespaces={team-a,team-b}"],
+    "no CRD": ["crds.enabled=false"],
+    "CRD goes with the chart": ["crds.keep=false"],
+    "no RBAC": ["rbac.create=false", "rbac.aggregate=false"],
+    "account of another": ["serviceAccount.create=false", "serviceAccount.name=mine"],
+    "digests": [f"operator.image.digest={DIGEST}", f"trainer.image.digest={DIGEST}"],
+    "other ports": ["coordinator.port=17070", "metrics.port=18080"],
+    "everything about the pod": [
+        "operator.nodeSelector.disk=ssd",
+        "operator.podLabels.team=blue",
+        "operator.podAnnotations.note=x",
+        "operator.priorityClassName=high",
+        "operator.tolerations[0].key=spot",
+        "imagePullSecrets[0].name=registry",
+    ],
+    "another name": ["fullnameOverride=training"],
+}
+# What the operator calls, and no more; a new right here needs a line of code that uses it.
+JOB_RIGHTS = {
+    ("shardwise.dev", "optimizationjobs"): {"get", "list", "watch"},
+    ("shardwise.dev", "optimizationjobs/status"): {"patch"},
+    ("", "pods"): {"get", "list", "watch", "create", "delete"},
+    ("", "services"): {"create"},
+    ("", "configmaps"): {"get"},
+    ("", "events"): {"create", "patch"},
+}
+
+
+def of_kind(objects: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    return [item for item in objects if item["kind"] == kind]
+
+
+def rights(role: dict[str, Any]) -> dict[tuple[str, str], set[str]]:
+    return {
+        (group, resource): set(rule["verbs"])
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    }
+
+
+@pytest.fixture(scope="module", params=MATRIX.values(), ids=MATRIX.keys())
+def objects(request: pytest.FixtureRequest, render) -> list[dict[str, Any]]:
+    return render(*request.param)
+
+
+def test_lint_is_strict_and_clean(helm) -> None:
+    done = helm("lint", "--strict", str(CHART))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_objects_pass_the_schemas_of_kubernetes(objects) -> None:
+    for item in objects:
+        if item["kind"] != "CustomResourceDefinition":
+            kubernetes_validate.validate(item, "1.34", strict=True)
+
+
+def test_no_object_appears_twice(objects) -> None:
+    names = [
+        (item["kind"], item["metadata"].get("namespace"), item["metadata"]["name"])
+        for item in objects
+    ]
+    assert len(names) == len(set(names))
+
+
+def test_the_operator_runs_restricted(objects) -> None:
+    (deployment,) = of_kind(objects, "Deployment")
+    pod = deployment["spec"]["template"]["spec"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["runAsUser"] == 65532
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    for container in pod["containers"]:
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert container["resources"]["requests"] and container["resources"]["limits"]
+        assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
+        assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
+
+
+def test_images_are_pinned_to_a_version(objects) -> None:
+    (deployment,) = of_kind(objects, "Deployment")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    environment = {entry["name"]: entry.get("value") for entry in container["env"]}
+    for image in (container["image"], environment["SHARDWISE_TRAINER_IMAGE"]):
+        assert "latest" not in image
+        assert "@sha256:" in image or image.rpartition(":")[2]
+
+
+def test_one_operator_at_a_time(objects) -> None:
+    (deployment,) = of_kind(objects, "Deployment")
+    assert deployment["spec"]["replicas"] == 1
+    assert deployment["spec"]["strategy"] == {"type": "Recreate"}
+
+
+def test_selectors_match_the_pod_and_leave_out_what_changes(objects) -> None:
+    (deployment,) = of_kind(objects, "Deployment")
+    labels = deployment["spec"]["template"]["metadata"]["labels"].items()
+    (service,) = of_kind(objects, "Service")
+    for selector in (deployment["spec"]["selector"]["matchLabels"], service["spec"]["selector"]):
+        assert selector.items() <= labels
+        assert not {"helm.sh/chart", "app.kubernetes.io/version"} & selector.keys()
+
+
+def test_the_service_leads_where_workers_are_sent(objects) -> None:
+    (deployment,) = of_kind(objects, "Deployment")
+    (service,) = of_kind(objects, "Service")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    environment = {entry["name"]: entry.get("value") for entry in container["env"]}
+    name, namespace, _ = environment["SHARDWISE_COORDINATOR_SERVICE"].split(".")
+    assert (name, namespace) == (service["metadata"]["name"], service["metadata"]["namespace"])
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert {port["targetPort"] for port in service["spec"]["ports"]} == set(ports)
+    assert environment["SHARDWISE_COORDINATOR_PORT"] == str(ports["coordinator"])
+    assert environment["SHARDWISE_HTTP_PORT"] == str(ports["metrics"])
+
+
+def test_the_operator_knows_every_setting(objects) -> None:
+    settings = pytest.importorskip("shardwise_operator.settings")
+    (deployment,) = of_kind(objects, "Deployment")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    environment = {entry["name"]: entry.get("value", "x") for entry in container["env"]}
+    fields = {f"SHARDWISE_{name.upper()}" for name in settings.Settings.__dataclass_fields__}
+    assert environment.keys() <= fields
+    settings.Settings.from_environment(environment)
+
+
+def test_bindings_name_roles_and_accounts_that_exist(objects, request) -> None:
+    existing = {
+        (item["kind"], item["metadata"].get("namespace"), item["metadata"]["name"])
+        for item in objects
+    }
+    (deployment,) = of_kind(objects, "Deployment")
+    account = deployment["spec"]["template"]["spec"]["serviceAccountName"]
+    for binding in of_kind(objects, "RoleBinding") + of_kind(objects, "ClusterRoleBinding"):
+        reference = binding["roleRef"]
+        assert (
+            reference["kind"],
+            binding["metadata"].get("namespace"),
+            reference["name"],
+        ) in existing
+        assert [subject["name"] for subject in binding["subjects"]] == [account]
+
+
+def test_rights_over_all_namespaces(render) -> None:
+    roles = {role["metadata"]["name"]: rights(role) for role in of_kind(render(), "ClusterRole")}
+    assert roles["shardwise-jobs"] == JOB_RIGHTS
+    assert roles["shardwise-worker-tokens"] == {
+        ("authentication.k8s.io", "tokenreviews"): {"create"}
+    }
+
+
+def test_rights_in_two_namespaces_leave_only_token_reviews_to_the_cluster(render) -> None:
+    objects = render("watchNamespaces={team-a,team-b}")
+    bound = {binding["roleRef"]["name"] for binding in of_kind(objects, "ClusterRoleBinding")}
+    assert bound == {"shardwise-worker-tokens"}
+    roles = [role for role in of_kind(objects, "Role") if role["metadata"]["name"].endswith("jobs")]
+    assert [role["metadata"]["namespace"] for role in roles] == ["team-a", "team-b"]
+    assert all(rights(role) == JOB_RIGHTS for role in roles)
+
+
+def test_only_one_secret_can_be_read(render) -> None:
+    for role in of_kind(render(), "Role") + of_kind(render(), "ClusterRole"):
+        for rule in role["rules"]:
+            assert "*" not in rule["verbs"] + rule["resources"] + rule["apiGroups"]
+            if "secrets" in rule["resources"] and rule["verbs"] != ["create"]:
+                assert rule["resourceNames"] == ["shardwise-coordinator-tls"]
+                assert rule["verbs"] == ["get"]
+
+
+@pytest.mark.parametrize(
+    ("kubernetes", "file"),
+    [
+        ("1.20.2", "crd-without-cel.yaml"),
+        ("1.24.17", "crd-without-cel.yaml"),
+        ("1.25.0", "crd.yaml"),
+        ("1.34.0", "crd.yaml"),
+    ],
+)
+def test_the_crd_is_the_one_that_the_server_takes(render, kubernetes: str, file: str) -> None:
+    (crd,) = of_kind(render(kubernetes=kubernetes), "CustomResourceDefinition")
+    assert crd["metadata"].get("annotations", {})["helm.sh/resource-policy"] == "keep"
+    assert crd["spec"] == yaml.safe_load((CHART / "files" / file).read_text())["spec"]
+    assert ("x-kubernetes-validations" in json.dumps(crd)) == (file == "crd.yaml")
+
+
+@pytest.mark.parametrize(
+    ("setting", "tells"),
+    [
+        ("operater.logLevel=INFO", "operater"),
+        ("operator.image.tga=1", "tga"),
+        ("operator.logLevel=loud", "logLevel"),
+        ("watchNamespaces=team-a", "watchNamespaces"),
+        ("watchNamespaces={Team_A}", "watchNamespaces"),
+        ("crds.enabled=perhaps", "enabled"),
+        ("coordinator.port=70700", "port"),
+        ("coordinator.port=80", "port"),
+        ("operator.graceSeconds=0", "graceSeconds"),
+        ("operator.image.digest=sha256:abc", "digest"),
+        ("trainer.image.pullPolicy=Sometimes", "pullPolicy"),
+        ("serviceAccount.create=false", "serviceAccount.name"),
+    ],
+)
+def test_a_mistake_in_the_values_is_refused_by_name(helm, setting: str, tells: str) -> None:
+    done = helm("template", "shardwise", str(CHART), "--set", setting)
+    assert done.returncode != 0
+    assert tells in done.stderr
+
+
+def test_every_value_is_in_the_schema() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+
+    def check(values: dict[str, Any], level: dict[str, Any], path: str) -> None:
+        if "$ref" in level:
+            level = schema["definitions"][level["$ref"].rpartition("/")[2]]
+        known = level.get("properties")
+        if known is None:
+            return
+        assert level.get("additionalProperties") is False, path
+        for name, value in values.items():
+            assert name in known, f"{path}.{name}"
+            if isinstance(value, dict):
+                check(value, known[name], f"{path}.{name}")
+
+    check(yaml.safe_load((CHART / "values.yaml").read_text()), schema, "")
