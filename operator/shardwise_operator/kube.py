@@ -1,4 +1,4 @@
-"""The port to the API server on `kubernetes.aio`: plain paths and bodies, a time limit on each call.
+"""The port to the API server on `kubernetes.aio`: plain paths and bodies, each call time-limited.
 
 The package's generated models are not used: they cost memory and time, and drop fields that they
 do not know. Counts every call. Decides nothing, and never retries: the work queue does.
@@ -11,7 +11,6 @@ import json
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -37,7 +36,7 @@ _PREFIXES: Mapping[str, str] = {
     "events": "/api/v1",
     names.PLURAL: f"/apis/{names.GROUP}/{names.VERSION}",
 }
-_SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 
 Count = Callable[[str, str], None]
 
@@ -45,7 +44,7 @@ Count = Callable[[str, str], None]
 class KubeCluster:
     """See port.Cluster."""
 
-    def __init__(self, client: ApiClient, count: Count) -> None:
+    def __init__(self, client: Any, count: Count) -> None:
         self._client = client
         self._count = count
 
@@ -56,13 +55,14 @@ class KubeCluster:
         Raises:
             kubernetes.aio.config.ConfigException: neither is there.
         """
+        loader: Any = config  # The package has no annotations worth the name.
         configuration = Configuration()
         # Some clusters' certificates lack extensions that the strictest reading asks for.
         configuration.disable_strict_ssl_verification = True
-        if "KUBERNETES_SERVICE_HOST" in os.environ and _SERVICE_ACCOUNT.exists():
-            config.load_incluster_config(client_configuration=configuration)
+        if "KUBERNETES_SERVICE_HOST" in os.environ and os.path.exists(SERVICE_ACCOUNT):  # noqa: ASYNC240, PTH110
+            loader.load_incluster_config(client_configuration=configuration)
         else:
-            await config.load_kube_config(
+            await loader.load_kube_config(
                 config_file=os.environ.get("KUBECONFIG") or None,
                 client_configuration=configuration,
             )
@@ -161,7 +161,7 @@ class KubeCluster:
         query: Mapping[str, str] | None,
         body: Body | None,
         content_type: str,
-        timeout: aiohttp.ClientTimeout,
+        limits: aiohttp.ClientTimeout,
     ) -> aiohttp.ClientResponse:
         given = {key: value for key, value in (query or {}).items() if value}
         headers = {"Accept": "application/json"}
@@ -176,7 +176,7 @@ class KubeCluster:
                 self._client.configuration.host + path + (f"?{urlencode(given)}" if given else ""),
                 headers=headers,
                 body=body,
-                _request_timeout=timeout,
+                _request_timeout=limits,
             )
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             self._count(verb, "0")

@@ -1,0 +1,129 @@
+"""The coordinator inside the operator: who its workers are, and which job a task is.
+
+A task's key is its job's uid, so a job that is applied again under its old name is another task.
+A worker proves itself with its pod's token: the API server says which pod the token is bound to,
+and that pod, by uid, must be a living one of the job's.
+"""
+
+from __future__ import annotations
+
+import asyncio.sslproto
+from collections.abc import Callable, Mapping
+from ssl import SSLContext
+from typing import Any, Protocol
+
+from shardwise.api.conditions import REFUSED_WORKER
+from shardwise.api.environment import TOKEN_AUDIENCE
+from shardwise.coordinator import Assignment, Coordinator, Hello, Identity, Refused, TaskReport
+from shardwise_operator import names
+from shardwise_operator.actions import OpenTask
+from shardwise_operator.jobs import Key
+from shardwise_operator.observe import JobView
+from shardwise_operator.port import Cluster
+
+POD_NAME = "authentication.kubernetes.io/pod-name"
+POD_UID = "authentication.kubernetes.io/pod-uid"
+TLS_READ_BYTES = 8192
+
+
+class LivingPods(Protocol):
+    """The informer, as far as it tells of single pods."""
+
+    def pod(self, namespace: str, name: str) -> Mapping[str, Any] | None: ...
+
+
+class Coordination:
+    """Jobs on one side, the coordinator's tasks on the other."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        pods: LivingPods,
+        on_change: Callable[[Key], None],
+        *,
+        grace_seconds: float,
+        report_seconds: float,
+    ) -> None:
+        self._cluster = cluster
+        self._pods = pods
+        self._on_change = on_change
+        self._report_seconds = report_seconds
+        self._keys: dict[str, Key] = {}
+        self._coordinator = Coordinator(
+            authenticate=self.authenticate,
+            on_change=self._changed,
+            grace_seconds=grace_seconds,
+        )
+
+    async def start(self, port: int, context: SSLContext) -> int:
+        # asyncio holds a read buffer of this size for each TLS connection, 256 KiB by default;
+        # our messages are small, and there may be thousands of workers.
+        asyncio.sslproto.SSLProtocol.max_size = TLS_READ_BYTES
+        return await self._coordinator.start("", port, context)
+
+    async def stop(self) -> None:
+        await self._coordinator.stop()
+
+    def open(self, job: JobView, action: OpenTask) -> None:
+        self._keys[job.uid] = (job.namespace, job.name)
+        self._coordinator.open_task(
+            Assignment(
+                task=job.uid,
+                name=job.name,
+                workers=action.workers,
+                trainer=action.trainer,
+                output=(job.manifest.get("spec") or {}).get("output"),
+                generation_floor=action.generation_floor,
+                report_seconds=self._report_seconds,
+            )
+        )
+
+    def close(self, job: JobView, reason: str, message: str) -> None:
+        self.forget(job.uid, reason, message)
+
+    def report(self, uid: str) -> TaskReport | None:
+        return self._coordinator.report(uid)
+
+    def forget(self, uid: str, reason: str, message: str) -> None:
+        self._coordinator.close_task(uid, reason, message)
+        self._keys.pop(uid, None)
+
+    async def authenticate(self, hello: Hello) -> Identity:
+        """Whose hello this is.
+
+        Raises:
+            Refused: the token is of no living worker pod.
+            ApiError: the API server could not be asked; the worker is to try again.
+        """
+        review = await self._cluster.review_token(hello.token, TOKEN_AUDIENCE)
+        if not review.get("authenticated") or TOKEN_AUDIENCE not in (review.get("audiences") or ()):
+            raise Refused(REFUSED_WORKER, "the token is not valid for the coordinator")
+        user = review.get("user") or {}
+        extra = user.get("extra") or {}
+        namespace = _namespace(str(user.get("username") or ""))
+        name, uid = _first(extra.get(POD_NAME)), _first(extra.get(POD_UID))
+        pod = self._pods.pod(namespace, name) if namespace and name and uid else None
+        meta = (pod or {}).get("metadata") or {}
+        # A token outlives its pod for a while, hence the look at the pods themselves.
+        if not uid or meta.get("uid") != uid or meta.get("deletionTimestamp"):
+            raise Refused(REFUSED_WORKER, "the token is of no living worker pod")
+        labels = meta.get("labels") or {}
+        index = str(labels.get(names.INDEX) or "")
+        job_uid = str(labels.get(names.JOB_UID) or "")
+        if not job_uid or not (index.isascii() and index.isdigit()):
+            raise Refused(REFUSED_WORKER, f"pod {name} carries no labels of a worker")
+        return Identity(task=job_uid, worker=name, index=int(index))
+
+    def _changed(self, uid: str) -> None:
+        key = self._keys.get(uid)
+        if key is not None:
+            self._on_change(key)
+
+
+def _namespace(username: str) -> str:
+    parts = username.split(":")
+    return parts[2] if len(parts) == 4 and parts[:2] == ["system", "serviceaccount"] else ""
+
+
+def _first(values: object) -> str:
+    return str(values[0]) if isinstance(values, list) and values else ""
