@@ -34,7 +34,7 @@ check: $(STAMP) ## format, lint, types, architecture, generated files
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/python -m shardwise.api.crd --check
-	$(BIN)/python scripts/manifests.py --check
+	$(BIN)/python manifests/generate.py --check
 
 unit: $(STAMP) ## unit and property tests
 	$(BIN)/python -m pytest tests/unit
@@ -53,7 +53,7 @@ bench: $(STAMP) ## benchmarks: ratios against named peers
 
 generate: $(STAMP) ## write the generated files: CRD, its reference, manifests
 	$(BIN)/python -m shardwise.api.crd
-	$(BIN)/python scripts/manifests.py
+	$(BIN)/python manifests/generate.py
 
 format: $(STAMP) ## format and mend what can be mended
 	$(BIN)/ruff format .

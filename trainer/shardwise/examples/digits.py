@@ -7,7 +7,7 @@ from torch import nn
 from shardwise import SGD, Task, Tensors, WarmupCosine
 
 
-def task(hidden: int = 128, learning_rate: float = 0.1) -> Task:
+def task(hidden: int = 128, learning_rate: float = 0.2) -> Task:
     images, labels = load_digits(return_X_y=True)
     x = torch.tensor(images, dtype=torch.float32) / 16.0
     y = torch.tensor(labels)
