@@ -71,7 +71,7 @@ class WorkQueue(Generic[Key]):
             timer.cancel()
 
     async def work(self, handle: Callable[[Key], Awaitable[float | None]]) -> None:
-        """Works until cancelled; run several at once. `handle` gives the seconds to the next look."""
+        """Works until cancelled; run several at once. `handle` gives seconds to the next look."""
         while True:
             key = await self._ready.get()
             self._queued.discard(key)
