@@ -47,7 +47,7 @@ def nodes(schema: Any) -> Iterator[Schema]:
             yield from nodes(schema[key])
 
 
-@pytest.mark.parametrize("path", FIELDS)
+@pytest.mark.parametrize("path", [path for path in FIELDS if path != "metadata"])
 def test_commentstart(path: str) -> None:
     name = path.rpartition(".")[2]
     description = FIELDS[path].get("description", "")
@@ -174,4 +174,5 @@ def test_the_schema_is_structural(cel: bool) -> None:
 
 
 def test_metadata_is_left_to_the_api_server() -> None:
-    assert set(SCHEMA["properties"]["metadata"]) == {"type", "description"}
+    """Any more, a description even, and API servers refuse the whole CRD."""
+    assert SCHEMA["properties"]["metadata"] == {"type": "object"}

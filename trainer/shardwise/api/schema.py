@@ -24,13 +24,10 @@ def structural(*, cel: bool) -> Schema:
     raw = OptimizationJob.model_json_schema(by_alias=True)
     schema = _rewrite(raw, raw["$defs"])
     properties = schema["properties"]
-    # The API server owns these three, and wants them without further constraints.
+    # The API server owns these three; about metadata it accepts not even a description.
     for name in ("apiVersion", "kind"):
         properties[name] = {"type": "string", "description": properties[name]["description"]}
-    properties["metadata"] = {
-        "type": "object",
-        "description": properties["metadata"]["description"],
-    }
+    properties["metadata"] = {"type": "object"}
     schema["required"] = ["spec"]
     if cel:
         _attach_rules(schema)
