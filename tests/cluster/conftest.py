@@ -20,7 +20,7 @@ import pytest
 
 HERE = Path(__file__).resolve().parent
 RIG = HERE / "rig"
-sys.path.insert(0, str(RIG))
+sys.path[:0] = [str(RIG), str(HERE)]
 
 from images import Image, build, load  # noqa: E402
 from kubectl import Kubectl  # noqa: E402
