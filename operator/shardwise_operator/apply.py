@@ -163,6 +163,8 @@ class Applier:
 
 def creation_error(what: str, error: ApiError, now: datetime) -> CreationError:
     reason = error.reason
+    if error.status in (400, 422):  # The API server cannot make a pod of this.
+        reason = c.CONTAINER_CONFIG_ERROR
     if error.status == 403:
         reason = c.QUOTA_EXCEEDED if "exceeded quota" in error.message else c.FORBIDDEN
     return CreationError(

@@ -143,7 +143,7 @@ class _Work:
         limit = deadline(self.observed, self.accepted.job, running_since)
         if limit is not None:
             if limit.at <= self.observed.now:
-                return self._fail(Failed(reason=limit.reason, message=limit.message))
+                return self._fail(Failed(reason=limit.reason, message=self._late(limit.message)))
             self.requeues.append(limit.at - self.observed.now)
         return self._train() if self.generation > 0 else self._start(closing=end is not None)
 
@@ -217,6 +217,12 @@ class _Work:
         self.why.append(trouble.message)
         return self._decision("Waiting", trouble.reason, trouble.message)
 
+    def _late(self, message: str) -> str:
+        """A deadline's message, with what the job was waiting for."""
+        if self.old.get("state") not in ("Waiting", "Starting", "Pending"):
+            return message
+        return f"{message}; last: {self.old.get('reason')}: {self.old.get('message')}"
+
     def _succeed(self, end: Succeeded) -> Decision:
         result = result_status(end.result)
         message = f"trained {result.get('steps', '?')} steps"
@@ -275,7 +281,7 @@ class _Work:
                 self.generation,
                 (job.spec.workers.min, job.spec.workers.most) if job else None,
             ),
-            "code": self._code(),
+            "code": self._code() if start else None,
             # Until the first pod is asked for, the spec may still be corrected.
             "specSha256": self.accepted.spec_sha256 if start else None,
             **(extra or {}),

@@ -88,7 +88,7 @@ def creation_trouble(errors: Sequence[CreationError]) -> Trouble | None:
         "inadmissible), or grant the operator the right",
         "NameTaken": "it goes away by itself if it is of an earlier job of this name; else "
         "delete it or rename the job",
-        "Invalid": "correct spec.template",
+        c.CONTAINER_CONFIG_ERROR: "correct spec.template",
     }.get(first.reason, "it is tried again")
     return Trouble(
         reason=first.reason if first.reason in (c.QUOTA_EXCEEDED, c.FORBIDDEN) else _word(first),
