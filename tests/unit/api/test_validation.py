@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
+import yaml
 
 from shardwise.api import conditions
 from shardwise.api.schema import structural
@@ -29,11 +31,12 @@ GOOD: dict[str, Any] = {
         "workers": {"replicas": 4, "min": 1, "max": 8},
     },
 }
-ABSENT = object()
+ABSENT = "<absent>"
+ROOT = Path(__file__).parents[3]
 
 # path, value, what the message must say
 BAD: list[tuple[str, Any, list[str]]] = [
-    ("spec.workers.replicas", 9, ["9 is more than", "spec.workers.max (8)", "raise max"]),
+    ("spec.workers.replicas", 9, ["9 is more than spec.workers.max (8)", "raise max"]),
     ("spec.trainer.shards", 3, ["4 is more than spec.trainer.shards (3)", "raise shards"]),
     ("spec.workers.max", 9, ["9 is more than spec.trainer.shards (8)", "lower max"]),
     ("spec.workers.min", 5, ["5 is more than spec.workers.replicas (4)", "lower min"]),
@@ -123,6 +126,35 @@ def test_bad_manifest(path: str, value: Any, fragments: list[str]) -> None:
         assert "\n" not in str(error)
 
 
+# What an API server without CEL does not refuse by the schema: rules across fields (the operator
+# says them in a condition), unknown fields (kubectl refuses those), and the keys of mappings.
+BEYOND_THE_SCHEMA = (
+    " is more than spec.",
+    " is given beside ",
+    "add spec.trainer.epochs or",
+    "is not a field of",
+    "cannot be the name of an argument",
+    "1 is not a string",
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (path, value)
+        for path, value, fragments in BAD
+        if path not in ("apiVersion", "kind")
+        and not path.startswith("metadata")
+        and not any(words in " ".join(fragments) for words in BEYOND_THE_SCHEMA)
+    ],
+    ids=lambda value: f"{value!r:.40}",
+)
+def test_the_api_server_refuses_it_too(path: str, value: Any) -> None:
+    manifest = changed(path, value)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(manifest, structural(cel=False))
+
+
 def test_all_errors_are_told_at_once() -> None:
     manifest = changed("spec.trainer.shards", 0)
     manifest["spec"]["trainer"]["epoch"] = 3
@@ -155,3 +187,10 @@ def test_the_reason_of_the_condition(path: str, value: Any, reason: str) -> None
 def test_a_list_is_no_manifest() -> None:
     with pytest.raises(InvalidJob, match="manifest: is not a mapping"):
         validate([])  # type: ignore[arg-type]
+
+
+def test_every_example_is_valid() -> None:
+    for path in sorted((ROOT / "manifests/examples").rglob("*.yaml")):
+        for manifest in yaml.safe_load_all(path.read_text(encoding="utf-8")):
+            if manifest and manifest.get("kind") == KIND:
+                validate(manifest)
