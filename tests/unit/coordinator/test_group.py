@@ -153,6 +153,7 @@ def test_a_reconnect_while_forming_makes_a_new_generation(
     made.disconnected("w-1", 0.1)
     assert made.received("w-0", Ack(generation=1, step=0, digest="d"), 0.1) == []
     made.joined(hello(1, generation=1, phase="forming"), 0.2)
+    assert made.received("w-1", Ack(generation=1, step=0, digest="d"), 0.2) == []
     assert of(made.tick(0.2 + REGROUP_SECONDS), Generation)["w-1"].generation == 2
 
 
@@ -253,13 +254,19 @@ def test_a_fault_after_a_member_has_finished_is_a_loss(training: MakeGroup) -> N
 def test_members_that_finished_may_go_when_they_come_back(
     training: MakeGroup, hello: MakeHello
 ) -> None:
-    made = training(2)
-    made.disconnected("w-0", 1.0)
+    made = training(3)
+    for index in (0, 1):
+        made.disconnected(f"w-{index}", 1.0)
+    sends = made.joined(hello(1, generation=1, phase="finished", step=100), 1.5)
+    assert of(sends, Bye).keys() == {"w-1"}
+    # Rank 0 is let go once its result is here.
     sends = made.joined(hello(0, generation=1, phase="finished", step=100), 1.5)
+    assert of(sends, Bye) == {}
+    sends = made.received("w-0", Finished(result={"steps": 100}), 1.6)
     assert of(sends, Bye).keys() == {"w-0"}
-    assert made.report().state == "finished"
-    made.received("w-0", Finished(result={"steps": 100}), 1.6)
-    assert made.result == {"steps": 100}
+    assert (made.report().state, made.result) == ("finished", {"steps": 100})
+    again = made.joined(hello(0, generation=1, phase="finished", step=100), 2.0)
+    assert of(again, Bye).keys() == {"w-0"}
 
 
 @pytest.mark.parametrize(

@@ -89,14 +89,14 @@ class Connection:
         except (OSError, TimeoutError):
             self.abort()
 
-    async def discard(self) -> None:
-        """Read on to the end of the connection.
+    async def discard(self, seconds: float = LINGER_SECONDS) -> None:
+        """Read on to the end of the connection, for a bounded time.
 
         Closing with unread input would reset the connection, and could take the last message
         from under the worker's eyes.
         """
         with contextlib.suppress(OSError, TimeoutError):
-            async with asyncio.timeout(LINGER_SECONDS):
+            async with asyncio.timeout(seconds):
                 while await self._reader.read(1 << 16):
                     pass
 

@@ -253,7 +253,6 @@ class Group:
         self.generation = max(self.generation, hello.generation)
         self._step = max(self._step, hello.step)
         self._seats[hello.index] = _Seat(hello=hello, step=hello.step)
-        self._acks.pop(hello.worker, None)
         if hello.phase == "training" or (hello.phase == "forming" and hello.step > 0):
             sends += self._mark_trained(now)
         if self.state == "waiting":
@@ -263,20 +262,21 @@ class Group:
         return sends
 
     def _joined_finished(self, hello: Hello, now: float) -> list[Send]:
-        """It is told that it may go. Its `finished`, sent once more, is still taken in."""
-        sends = [Send(hello.worker, self._welcome()), Send(hello.worker, Bye())]
-        if self.state in ("finished", "failed"):
-            return sends
+        """It may go; but rank 0 must first bring its result, which was lost with its connection."""
+        sends = [Send(hello.worker, self._welcome())]
         held = self._seats.get(hello.index)
-        if hello.index >= self.assignment.workers or (held and held.worker != hello.worker):
-            return sends
+        fits = hello.index < self.assignment.workers and (
+            held is None or held.worker == hello.worker
+        )
+        if not fits or self.state in ("finished", "failed"):
+            return [*sends, Send(hello.worker, Bye())]
+        done = hello.index != 0
+        if done:
+            sends.append(Send(hello.worker, Bye()))
         self.generation = max(self.generation, hello.generation)
         self._step = max(self._step, hello.step)
-        self._seats[hello.index] = _Seat(hello=hello, step=hello.step, done=True)
+        self._seats[hello.index] = _Seat(hello=hello, step=hello.step, done=done)
         sends += self._mark_trained(now)
-        if hello.index == 0:
-            self.state = "finished"
-            return sends
         return sends + (self._form(now) if self.state == "waiting" else [])
 
     def _mark_trained(self, now: float) -> list[Send]:

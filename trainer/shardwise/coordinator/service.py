@@ -47,6 +47,8 @@ HELLO_SECONDS = 10.0
 AUTHENTICATE_SECONDS = 10.0
 OPEN_SECONDS = 10.0
 """How long a worker is held whose task is not open yet, e.g. after this process was restarted."""
+RETRY_SECONDS = 1.0
+"""How long a worker without a verdict is held, so that it does not come again at once."""
 CLOSED_TASKS = 1000
 """Closed tasks whose late workers are told why."""
 
@@ -202,6 +204,7 @@ class Coordinator:
             return
         identity = await self._identify(hello)
         if identity is None:
+            await connection.discard(RETRY_SECONDS)
             return
         held = await self._find(identity.task)
         if held is None:
