@@ -251,6 +251,16 @@ def test_a_fault_after_a_member_has_finished_is_a_loss(training: MakeGroup) -> N
     assert "another had finished" in made.failure.message
 
 
+def test_a_member_that_finished_while_a_generation_forms_is_a_loss(training: MakeGroup) -> None:
+    made = training(2)
+    made.received("w-0", Fault(generation=1, message="closed"), 1.0)
+    assert set(of(made.tick(1.1), Generation)) == {"w-0", "w-1"}
+    made.received("w-1", Finished(), 1.2)
+    deadline = made.next_deadline()
+    assert deadline is not None
+    assert of(made.tick(deadline), Stop).keys() == {"w-0"}
+
+
 def test_members_that_finished_may_go_when_they_come_back(
     training: MakeGroup, hello: MakeHello
 ) -> None:

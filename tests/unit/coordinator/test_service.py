@@ -279,8 +279,12 @@ async def test_a_worker_that_turns_to_nonsense_is_lost(
 
 
 async def test_an_authenticator_that_is_down_gives_no_verdict(
-    server: Server, hello: MakeHello, caplog: pytest.LogCaptureFixture
+    server: Server,
+    hello: MakeHello,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(service, "RETRY_SECONDS", 0.05)
     client = await server.connect(hello(0, token="down"))
     assert await client.ended()
     assert "secret" not in caplog.text
