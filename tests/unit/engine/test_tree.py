@@ -82,7 +82,7 @@ def tree_sum(shards, workers, vectors):
                 leaf = exchange.leaf()
                 leaf.copy_(vectors[shard])
                 exchange.push(leaf)
-            total[exchange.own] = exchange.reduce()
+            exchange.reduce(total)
             exchange.gather(total)
         return total
 

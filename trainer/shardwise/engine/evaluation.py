@@ -45,7 +45,7 @@ def evaluate(task: Task, plan: Plan, group: Group, step: int) -> dict[str, float
                 sums[index] += figures[name].to(torch.float64).sum()
         exchange.push(sums)
     total = torch.zeros(BLOCK, dtype=torch.float64)
-    total[exchange.own] = exchange.reduce()
+    exchange.reduce(total)
     exchange.gather(total)
     return {name: float(total[index]) / samples for index, name in enumerate(names)}
 

@@ -18,6 +18,7 @@ from shardwise.engine.tree import Node, additions, blocks, cover
 
 _REDUCE_TAG = 1
 _GATHER_TAG = 1 << 20
+_PARTS_TAG = 1 << 21
 
 
 class TreeSum:
@@ -52,6 +53,7 @@ class TreeSum:
         self._stack: list[tuple[Node, Tensor]] = []
         self._next = self.block.start
         self._free: list[Tensor] = []
+        self._gathering: list[Work] = []
 
     def leaf(self) -> Tensor:
         """An uninitialized vector for the next shard, shape (length,); hand it to `push`."""
@@ -73,8 +75,11 @@ class TreeSum:
         self._free += [vector for _, vector in self._stack]
         self._stack, self._next = [], self.block.start
 
-    def reduce(self) -> Tensor:
-        """The sum over all shards on this worker's own part. Ends the round.
+    def reduce(self, vector: Tensor) -> None:
+        """Write the sum over all shards into this worker's own part of `vector`.
+
+        The other parts may be written to from now on: their receipt is posted at once, because
+        gloo's senders wait for it. `gather(vector)` completes it and ends the round.
 
         Raises:
             GroupError: a peer is gone; the round has to be begun anew.
@@ -92,39 +97,53 @@ class TreeSum:
             if self.parts[peer].stop > self.parts[peer].start
             for number, (_, vector) in enumerate(self._stack)
         ]
+        self._gathering = self._receive_parts(vector, self.parts)
         _wait(incoming)
-        total = self._finish_tree()
+        self._finish_tree(vector[own])
         _wait(outgoing)
         self.reset()
-        return total
 
-    def _finish_tree(self) -> Tensor:
+    def _finish_tree(self, out: Tensor) -> None:
         # Of the worker's own vectors the own part is sent to nobody, so additions may reuse it.
         values = {node: vector[self.own] for node, vector in self._stack} | self._received
-        for node, left, right in self._additions:
+        if not self._additions:
+            out.copy_(values[self._root])
+            return
+        *earlier, last = self._additions
+        for node, left, right in earlier:
             values[node] = values[left].add_(values[right])
-        return values[self._root].clone()
+        torch.add(values[last.left], values[last.right], out=out)
 
     def gather(self, vector: Tensor, parts: Sequence[slice] | None = None) -> None:
         """Fill in the other workers' parts of `vector`, whose own part holds this worker's.
 
         Args:
-            vector: any contiguous 1-D tensor.
+            vector: the vector given to `reduce`; with `parts`, any contiguous 1-D tensor.
             parts: the part of every worker, by rank; by default those of the summed vector.
 
         Raises:
             GroupError: a peer is gone; `vector` may hold some parts and not others.
         """
-        group, places = self._group, parts or self.parts
-        works = [
-            group.receive(vector[places[peer]], peer, _GATHER_TAG)
-            for peer in _others(group)
-            if places[peer].stop > places[peer].start
-        ]
-        own = places[group.rank]
+        group = self._group
+        if parts is None:
+            parts, works, tag = self.parts, self._gathering, _GATHER_TAG
+            self._gathering = []
+        else:
+            tag = _PARTS_TAG
+            works = self._receive_parts(vector, parts, tag)
+        own = parts[group.rank]
         if own.stop > own.start:
-            works += [group.send(vector[own], peer, _GATHER_TAG) for peer in _others(group)]
+            works += [group.send(vector[own], peer, tag) for peer in _others(group)]
         _wait(works)
+
+    def _receive_parts(
+        self, vector: Tensor, parts: Sequence[slice], tag: int = _GATHER_TAG
+    ) -> list[Work]:
+        return [
+            self._group.receive(vector[parts[peer]], peer, tag)
+            for peer in _others(self._group)
+            if parts[peer].stop > parts[peer].start
+        ]
 
 
 def _others(group: Group) -> list[int]:

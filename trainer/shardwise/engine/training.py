@@ -111,9 +111,8 @@ class Training:
             self._compute_shard(step, shard, indices, saved)
         model.restore_buffers(saved)
 
-        mine = self.exchange.reduce()
-        total, own, owned = self._total, self.exchange.own, self._owned
-        total[own] = mine
+        total, owned = self._total, self._owned
+        self.exchange.reduce(total)
         width = model.parameter_length
         rate = self.task.optimizer.learning_rate * self.task.schedule.factor(step, self.total_steps)
         if self.plan.partition == "none":

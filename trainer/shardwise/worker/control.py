@@ -168,26 +168,26 @@ class Control:
     def _run(self) -> None:
         attempt = 0
         while True:
+            welcomed = False
             try:
                 connection = self._connect()
-            except (OSError, ssl.SSLError) as error:
-                pause = RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)]
-                if attempt in (0, 10, 100):
-                    log.warning("the coordinator cannot be reached (%s); trying on", error)
-                attempt += 1
-                time.sleep(pause)  # the back-off between two tries, in a thread of its own
-                continue
-            attempt = 0
-            try:
-                self._read(connection)
+                try:
+                    for line in self._lines(connection):
+                        self._take(connection, decode(line))
+                        welcomed = True
+                finally:
+                    with self._sending:
+                        self._socket = None
+                    connection.close()
             except (OSError, ProtocolError) as error:
-                log.warning("the control connection broke: %s", error)
-            with self._sending:
-                self._socket = None
-            connection.close()
+                if attempt in (0, 10, 100):
+                    log.warning("the control connection: %s; trying on", error)
             with self._changed:
                 self._connection += 1
                 self._changed.notify_all()
+            # A connection that closes before its welcome is no better than none.
+            attempt = 0 if welcomed else attempt + 1
+            time.sleep(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])  # the back-off
 
     def _connect(self) -> socket.socket:
         settings = self._settings
@@ -212,10 +212,6 @@ class Control:
         )
         connection.sendall(encode(hello))
         return connection
-
-    def _read(self, connection: socket.socket) -> None:
-        for line in self._lines(connection):
-            self._take(connection, decode(line))
 
     def _lines(self, connection: socket.socket) -> Iterator[bytes]:
         """Lines until the connection ends.

@@ -163,6 +163,8 @@ class Worker:
                     self._report(training, assignment.report_seconds)
             except GroupError as error:
                 log.warning("step %d: %s", training.steps_done, error)
+                # Before the fault is sent: should the connection be down, the next hello says it.
+                self.control.set_state(self.generation, "forming", training.steps_done)
                 self.control.send(Fault(generation=self.generation, message=str(error)))
                 self._form_group(training)
 
