@@ -1,4 +1,4 @@
-"""Shardwise: parallel optimization jobs whose trained weights do not depend on the number of workers.
+"""Shardwise: parallel optimization jobs, the same weights on any number of workers.
 
 What user code imports. The names that need torch are loaded on first use, so that the command
 line and the operator, which share this distribution, start without it.

@@ -22,7 +22,8 @@ from torch import Tensor
 class Optimizer(Protocol):
     """One update rule. Tensors are 1-D and of the same length: the whole of θ, or a part."""
 
-    learning_rate: float
+    @property
+    def learning_rate(self) -> float: ...
 
     @property
     def slots(self) -> tuple[str, ...]:

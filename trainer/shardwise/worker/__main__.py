@@ -24,6 +24,10 @@ from shardwise.worker.run import main as run_worker
 from shardwise.worker.settings import Settings, SettingsError
 
 
+SIBLING_SECONDS = 20
+"""For the other workers of this machine to end once one has failed."""
+
+
 def _child(environ: dict[str, str]) -> int:
     """One worker in a process of its own."""
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -85,7 +89,12 @@ def main() -> int:
         child, status = os.wait()  # as a pod's first process it reaps whatever is left to it
         if child in children:
             children.discard(child)
-            worst = max(worst, _exit_code(status))
+            code = _exit_code(status)
+            if code != exitcodes.OK and worst == exitcodes.OK:
+                # The coordinator ends the others, unless it never heard of the one that is gone.
+                signal.signal(signal.SIGALRM, lambda *_: pass_on(signal.SIGTERM, None))
+                signal.alarm(SIBLING_SECONDS)
+            worst = max(worst, code)
     return worst
 
 
