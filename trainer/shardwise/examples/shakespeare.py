@@ -49,7 +49,8 @@ class Transformer(nn.Module):
         hidden = self.letter(x) + self.place(torch.arange(x.shape[1]))
         for block in self.blocks:
             hidden = block(hidden, src_mask=self.mask, is_causal=True)
-        return self.head(self.norm(hidden))
+        logits: Tensor = self.head(self.norm(hidden))
+        return logits
 
 
 def task(width: int = 64, layers: int = 2, length: int = 64, learning_rate: float = 0.003) -> Task:

@@ -23,7 +23,6 @@ from shardwise.api import environment, exitcodes
 from shardwise.worker.run import main as run_worker
 from shardwise.worker.settings import Settings, SettingsError
 
-
 SIBLING_SECONDS = 20
 """For the other workers of this machine to end once one has failed."""
 
