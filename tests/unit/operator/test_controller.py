@@ -1,0 +1,323 @@
+"""One reconcile against a strict fake API: what is called, what is written, what a restart does."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from fake_cluster import FakeCluster
+from operator_world import START, manifest
+
+from shardwise.coordinator.report import Progress, TaskReport
+from shardwise_operator.apply import Applier
+from shardwise_operator.controller import Controller
+from shardwise_operator.jobs import JobStore
+from shardwise_operator.metrics import Metrics
+from shardwise_operator.port import ApiError
+from shardwise_operator.render import RenderFacts
+from shardwise_operator.writes import TokenBucket
+
+KEY = ("default", "digits")
+FACTS = RenderFacts(
+    image="t",
+    pull_policy="Never",
+    coordinator_address="c:1",
+    coordinator_name="c",
+    certificate="PEM",
+)
+
+
+class Rig:
+    """A controller on a fake cluster; `restart` forgets all that a process would."""
+
+    def __init__(self) -> None:
+        self.cluster = FakeCluster()
+        self.time = 0.0
+        self.reports: dict[str, TaskReport] = {}
+        self.opened: list[Any] = []
+        self.forgotten: list[str] = []
+        self.events: list[Any] = []
+        self.restart()
+
+    def restart(self) -> None:
+        self.reports.clear()
+        self.jobs = JobStore()
+        for (kind, _, _), body in self.cluster.objects.items():
+            if kind == "optimizationjobs":
+                self.jobs.put(body)
+        self.controller = Controller(
+            cluster=self.cluster,
+            jobs=self.jobs,
+            pods=self,
+            reports=self,
+            applier=Applier(self.cluster, self, self, lambda: FACTS, 2),
+            bucket=TokenBucket(100, lambda: self.time),
+            metrics=Metrics(),
+            monotonic=lambda: self.time,
+            settled=lambda: True,
+            now=lambda: START + timedelta(seconds=self.time),
+        )
+
+    async def add(self, **spec: Any) -> None:
+        body = manifest(**spec)
+        self.jobs.put(await self.cluster.create("optimizationjobs", "default", body))
+
+    async def reconcile(self) -> float | None:
+        return await self.controller.reconcile(KEY)
+
+    @property
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.cluster.objects["optimizationjobs", *KEY].get("status", {})
+        return found
+
+    def made(self, kind: str) -> list[str]:
+        return sorted(name for k, _, name in self.cluster.objects if k == kind)
+
+    def writes(self) -> int:
+        return sum(call[:2] == ("patch", "optimizationjobs/status") for call in self.cluster.calls)
+
+    # The informer, the coordinator and the recorder:
+
+    def pods(self, namespace: str, job: str) -> list[Any]:
+        found = (
+            o for (k, n, _), o in self.cluster.objects.items() if (k, n) == ("pods", namespace)
+        )
+        return [pod for pod in found if pod["metadata"]["labels"]["shardwise.dev/job-name"] == job]
+
+    def report(self, uid: str) -> TaskReport | None:
+        return self.reports.get(uid)
+
+    def open(self, job: Any, action: Any) -> None:
+        self.opened.append(action)
+        self.reports[job.uid] = TaskReport(
+            state="waiting",
+            generation=action.generation_floor,
+            connected=(),
+            workers=action.workers,
+            progress=None,
+            failure=None,
+            result=None,
+        )
+
+    def close(self, job: Any, reason: str, message: str) -> None:
+        self.forget(job.uid, reason, message)
+
+    def forget(self, uid: str, reason: str, message: str) -> None:
+        self.forgotten.append(uid)
+        self.reports.pop(uid, None)
+
+    def record(self, job: Any, event: Any) -> None:
+        self.events.append(event.reason)
+
+    def progress(self, step: int) -> None:
+        report = self.reports["job-uid"]
+        progress = Progress(
+            step=step,
+            total_steps=1000,
+            epoch=0,
+            loss=1.0,
+            samples_per_second=1.0,
+            eta_seconds=None,
+            at=START.timestamp() + self.time,
+            metrics={},
+        )
+        self.reports["job-uid"] = replace(report, state="training", generation=1, progress=progress)
+
+
+async def test_a_job_is_brought_up_with_one_write_and_pods_in_parallel():
+    rig = Rig()
+    await rig.add()
+    await rig.reconcile()
+    assert rig.made("pods") == [f"digits-{n}" for n in range(4)]
+    assert rig.made("services") == ["digits"]
+    assert rig.writes() == 1
+    assert rig.cluster.most_creating == 2  # The bound.
+    calls = len(rig.cluster.calls)
+    await rig.reconcile()
+    assert len(rig.cluster.calls) == calls  # Nothing to do costs nothing.
+    assert rig.events == ["WaitingForWorkers"]
+
+
+@pytest.mark.parametrize("at", range(1, 9))
+async def test_a_crash_at_any_call_leaves_one_set_of_pods(at):
+    rig = Rig()
+    await rig.add()
+    calls = 0
+
+    class Killed(BaseException):
+        pass
+
+    def count(verb, kind, name):
+        nonlocal calls
+        calls += 1
+        rig.cluster.calls.append((verb, kind, name))
+        if calls == at:
+            raise Killed
+
+    original, rig.cluster._note = rig.cluster._note, count
+    with contextlib.suppress(Killed):
+        await rig.reconcile()
+    rig.cluster._note = original
+    rig.restart()
+    await rig.reconcile()
+    await rig.reconcile()
+    assert rig.made("pods") == [f"digits-{n}" for n in range(4)]
+    assert rig.status["state"] == "Pending"
+    assert rig.reports["job-uid"].workers == 4
+
+
+async def test_progress_alone_is_written_each_percent_or_each_ten_seconds():
+    rig = Rig()
+    await rig.add()
+    await rig.reconcile()
+    rig.progress(1)
+    await rig.reconcile()
+    before = rig.writes()
+    rig.time = 3.0
+    rig.progress(5)
+    assert await rig.reconcile() == pytest.approx(7.0)
+    assert rig.writes() == before
+    rig.progress(20)
+    await rig.reconcile()
+    assert rig.writes() == before + 1
+    rig.time = 14.0
+    rig.progress(21)
+    await rig.reconcile()
+    assert rig.writes() == before + 2
+    assert rig.status["progress"]["step"] == 21
+
+
+async def test_a_deleted_job_that_no_event_told_of_gets_no_pods():
+    rig = Rig()
+    await rig.add()
+    del rig.cluster.objects["optimizationjobs", *KEY]
+    assert await rig.reconcile() is None
+    assert rig.made("pods") == []
+    assert len(rig.jobs) == 0
+
+
+async def test_a_deleted_jobs_task_is_closed():
+    rig = Rig()
+    await rig.add()
+    await rig.reconcile()
+    rig.jobs.remove(KEY)
+    await rig.reconcile()
+    assert rig.forgotten == ["job-uid"]
+
+
+async def test_a_job_deleted_under_a_write_is_dropped():
+    rig = Rig()
+    await rig.add()
+    await rig.reconcile()
+    del rig.cluster.objects["optimizationjobs", *KEY]
+    rig.progress(1)
+    assert await rig.reconcile() is None
+    assert rig.forgotten == ["job-uid"]
+
+
+async def test_a_quota_shows_in_the_same_reconcile_and_is_tried_again():
+    rig = Rig()
+    await rig.add()
+    rig.cluster.refuse["create", "pods"] = ApiError(403, "Forbidden", "exceeded quota: tight")
+    assert await rig.reconcile() == 10.0
+    assert rig.status["reason"] == "QuotaExceeded"
+    tries = len(rig.cluster.calls)
+    rig.time = 5.0
+    await rig.reconcile()
+    assert len(rig.cluster.calls) == tries  # No storm.
+    rig.cluster.refuse.clear()
+    rig.time = 10.0
+    await rig.reconcile()
+    assert len(rig.made("pods")) == 4
+
+
+async def test_an_inadmissible_template_is_explained():
+    rig = Rig()
+    await rig.add()
+    rig.cluster.refuse["create", "pods"] = ApiError(422, "Invalid", "limits: bad")
+    await rig.reconcile()
+    assert rig.status["reason"] == "ContainerConfigError"
+    assert "spec.template" in rig.status["message"]
+
+
+async def test_the_pod_of_an_earlier_job_of_the_name_is_waited_for():
+    rig = Rig()
+    await rig.add()
+    labels = {"shardwise.dev/job-uid": "earlier", "shardwise.dev/job-name": "digits"}
+    body = {"metadata": {"name": "digits-1", "labels": {**labels, "shardwise.dev/index": "1"}}}
+    await rig.cluster.create("pods", "default", body)
+    assert await rig.reconcile() == 2.0
+    assert rig.status["reason"] == "NameTaken"
+    del rig.cluster.objects["pods", "default", "digits-1"]
+    rig.time = 2.0
+    await rig.reconcile()
+    assert len(rig.made("pods")) == 4
+
+
+async def test_an_api_server_in_trouble_is_the_queues_affair():
+    rig = Rig()
+    await rig.add()
+    rig.cluster.refuse["create", "pods"] = ApiError(500, "InternalError", "etcd")
+    with pytest.raises(ApiError):
+        await rig.reconcile()
+
+
+async def test_a_configmap_is_polled_for_and_its_content_is_hashed():
+    rig = Rig()
+    await rig.add(trainer={"codeFrom": {"configMap": "code"}})
+    assert await rig.reconcile() == 5.0
+    assert rig.status["reason"] == "ConfigMapMissing"
+    await rig.cluster.create(
+        "configmaps", "default", {"metadata": {"name": "code"}, "data": {"train.py": "x = 1"}}
+    )
+    await rig.reconcile()
+    assert len(rig.status["code"]["sha256"]) == 64
+    assert len(rig.made("pods")) == 4
+
+
+async def test_an_invalid_job_costs_one_write():
+    rig = Rig()
+    await rig.add(workers={"replicas": 9})
+    for _ in range(3):
+        assert await rig.reconcile() is None
+    assert rig.status["state"] == "Invalid"
+    assert rig.writes() == 1
+
+
+async def test_a_failed_pod_ends_the_job_and_frees_the_others():
+    rig = Rig()
+    await rig.add()
+    await rig.reconcile()
+    rig.progress(1)
+    await rig.reconcile()
+    said = {"outcome": "failed", "reason": "UserCodeFailed", "message": "KeyError: 1"}
+    ended = {"exitCode": 70, "message": json.dumps({**said, "detail": "line"})}
+    rig.cluster.objects["pods", "default", "digits-2"]["status"] = {
+        "phase": "Failed",
+        "containerStatuses": [{"name": "trainer", "state": {"terminated": ended}}],
+    }
+    rig.restart()
+    await rig.reconcile()
+    assert rig.status["state"] == "Failed"
+    assert rig.status["lastFailure"]["logTail"] == "line"
+    assert rig.made("pods") == ["digits-2"]
+    await rig.reconcile()
+    assert rig.made("pods") == ["digits-2"]
+
+
+async def test_a_job_of_the_same_name_is_another_job():
+    rig = Rig()
+    await rig.add()
+    await rig.reconcile()
+    rig.cluster.objects.clear()
+    body = manifest()
+    body["metadata"]["uid"] = "other-uid"
+    rig.jobs.remove(KEY)
+    rig.jobs.put(await rig.cluster.create("optimizationjobs", "default", body))
+    await rig.reconcile()
+    assert rig.forgotten == ["job-uid"]
+    assert "other-uid" in rig.reports
