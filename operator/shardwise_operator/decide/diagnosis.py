@@ -120,7 +120,9 @@ def pod_failure(pod: PodView) -> PodFailure:
             reason=str(told.get("reason") or c.WORKER_LOST),
             message=f"{where}: {told.get('message') or 'failed'}",
             detail=str(told.get("detail") or ""),
-            cascade=pod.exit_code in CASCADE,
+            # A worker whose own code raised tells where; one that was merely told of it does not.
+            cascade=pod.exit_code in CASCADE
+            or (told.get("reason") == c.USER_CODE_FAILED and not told.get("detail")),
         )
     code = pod.exit_code
     tail = "" if told else pod.termination

@@ -68,7 +68,11 @@ def test_the_end_is_read_from_the_pods_after_a_restart():
         (137, {"pod_reason": "Evicted", "pod_message": "disk"}, "Evicted", "disk"),
         (
             70,
-            {"termination": told("failed", reason="UserCodeFailed", message="KeyError: 'x'")},
+            {
+                "termination": told(
+                    "failed", reason="UserCodeFailed", message="KeyError: 'x'", detail="at x"
+                )
+            },
             "UserCodeFailed",
             "KeyError: 'x'",
         ),
@@ -108,6 +112,20 @@ def test_a_survivor_of_a_lost_group_is_not_the_explanation():
     world.settle()
     assert world.status["reason"] == "OutOfMemory"
     assert world.status["lastFailure"]["pod"] == "digits-3"
+
+
+def test_the_worker_whose_code_raised_is_named_not_one_that_was_told_of_it():
+    world = World()
+    world.train()
+    secondhand = told("failed", reason="UserCodeFailed", message="the task has failed: x")
+    world.end_pod(0, 70, termination=secondhand)
+    world.settle()
+    assert world.status["state"] == "Running"
+    firsthand = told("failed", reason="UserCodeFailed", message="x", detail="Traceback: x")
+    world.end_pod(2, 70, termination=firsthand)
+    world.settle()
+    assert world.status["lastFailure"]["pod"] == "digits-2"
+    assert world.status["lastFailure"]["logTail"] == "Traceback: x"
 
 
 def test_a_lost_group_is_the_explanation_when_nothing_better_comes():

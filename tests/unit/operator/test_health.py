@@ -29,7 +29,8 @@ async def test_each_answer_tells_the_truth():
         exposition=metrics.exposition,
     )
     runner = await health.serve(app, 0)
-    port = runner.addresses[0][1]
+    # Port 0 gives each address family a port of its own.
+    port = next(address[1] for address in runner.addresses if address[0] == "0.0.0.0")
     try:
         assert await get(port, "/healthz") == (200, "ok\n")
         assert await get(port, "/readyz") == (503, "waiting for the pod watch\n")
