@@ -26,14 +26,16 @@ def display(name: str) -> Iterator[Callable[[TaskReport], None]]:
 def _bar(name: str) -> Iterator[Callable[[TaskReport], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
+    from rich.table import Column
 
     columns = (
-        TextColumn("[bold]{task.description}"),
-        BarColumn(bar_width=32),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TextColumn("{task.fields[text]}"),
+        TextColumn("[bold]{task.description}", table_column=Column(min_width=len(name))),
+        BarColumn(bar_width=16, table_column=Column(min_width=16)),
+        TextColumn("{task.percentage:>3.0f} %", table_column=Column(min_width=5)),
+        # What a narrow terminal cuts short.
+        TextColumn("{task.fields[text]}", table_column=Column(ratio=1, no_wrap=True)),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with Progress(*columns, console=Console(stderr=True), expand=True) as progress:
         bar = progress.add_task(name, total=None, text="starting the workers")
 
         def show(report: TaskReport) -> None:
@@ -75,11 +77,12 @@ def describe(report: TaskReport) -> str:
     now = report.progress
     if now is None:
         return _waiting(report)
-    parts = [f"step {now.step}/{now.total_steps}", f"loss {now.loss:.4f}"]
+    parts = [f"step {now.step}/{now.total_steps}"]
+    if now.eta_seconds is not None and now.step < now.total_steps:
+        parts.append(f"{now.eta_seconds:.0f} s left")
+    parts.append(f"loss {now.loss:.4f}")
     if "accuracy" in now.metrics:
         parts.append(f"accuracy {now.metrics['accuracy']:.2%}")
     if now.samples_per_second:
         parts.append(f"{now.samples_per_second:,.0f} samples/s")
-    if now.eta_seconds is not None and now.step < now.total_steps:
-        parts.append(f"{now.eta_seconds:.0f} s left")
     return " · ".join(parts)

@@ -55,8 +55,7 @@ class History:
                 for number, name in enumerate(names):
                     course = [metrics[name] for _, metrics in self.evaluations]
                     right.plot(places, course, color=f"C{number + 2}", ls="--", label=name)
-                right.legend(loc="center right")
         losses.grid(alpha=0.3)
-        losses.legend(loc="upper right")
+        figure.legend(loc="outside lower center", ncols=4, frameon=False)
         FigureCanvasAgg(figure)
         figure.savefig(path, format="png")
