@@ -12,11 +12,21 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from shardwise import __version__
+
+# A second series for each counter that says when it began would tell nobody anything.
+disable_created_metrics()
 
 STATES = ("Pending", "Starting", "Running", "Succeeded", "Failed", "Invalid", "Waiting")
 
