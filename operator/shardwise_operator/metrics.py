@@ -26,7 +26,7 @@ from prometheus_client.registry import Collector
 from shardwise import __version__
 
 # A second series for each counter that says when it began would tell nobody anything.
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 STATES = ("Pending", "Starting", "Running", "Succeeded", "Failed", "Invalid", "Waiting")
 
