@@ -62,13 +62,14 @@ def test_a_job_is_deleted_while_the_operator_is_away(release: Kubectl, namespace
 def test_a_job_that_ends_while_the_operator_is_away_is_told_of_later(
     release: Kubectl, namespace: Kubectl
 ) -> None:
-    namespace.apply(job("unseen", epochs=60))
-    namespace.wait_for("it trains", KIND, "unseen", lambda found: state(found) == "Running")
+    namespace.apply(job("unseen", epochs=150))
+    # A first report: the group stands, and needs the coordinator no more.
+    namespace.wait_for("steps are done", KIND, "unseen", lambda found: percent(found) > 0)
     with operator_away(release):
         wait_until(
             "its workers end",
             lambda: phases(namespace, "unseen") == ["Succeeded"] * WORKERS,
-            seconds=90,
+            seconds=150,  # They wait a minute for someone to tell their result to.
         )
     assert_succeeded(wait_ended(namespace, "unseen"))
 
@@ -86,7 +87,7 @@ def test_killed_at_ten_points_of_a_job_there_is_one_set_of_pods_and_the_right_en
     release: Kubectl, namespace: Kubectl, tmp_path: Path
 ) -> None:
     name = "survivor"
-    manifest = job(name, workers=WORKERS, epochs=600)
+    manifest = job(name, workers=WORKERS, epochs=250)
 
     def now() -> Job:
         return namespace.get(KIND, name) or {}
