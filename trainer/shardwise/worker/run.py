@@ -63,7 +63,10 @@ def main(settings: Settings) -> int:
 
     def ended_by_coordinator(reason: str, message: str, refused: bool) -> None:
         # In the control thread, while training may hang in a transfer: nothing else can end it.
-        failure = Failure.of(conditions.REFUSED_WORKER if refused else reason, message)
+        if refused:
+            failure = Failure.of(conditions.REFUSED_WORKER, message)
+        else:  # whatever the reason, it is not this worker's: its exit code says so
+            failure = Failure(reason=reason, message_line=message)
         end(failure)
         os._exit(failure.exit_code)
 
