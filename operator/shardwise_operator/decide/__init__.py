@@ -225,7 +225,7 @@ class _Work:
 
     def _succeed(self, end: Succeeded) -> Decision:
         result = result_status(end.result)
-        message = f"trained {result.get('steps', '?')} steps"
+        message = _trained(result)
         self.progress = finished_progress(
             self.progress, int(result.get("steps") or 0), self.observed.now
         )
@@ -302,6 +302,13 @@ class _Work:
         if found is None or found.sha256 is None:
             return None
         return {"configMap": found.name, "sha256": found.sha256}
+
+
+def _trained(result: Mapping[str, Any]) -> str:
+    """The end in numbers: steps, time, the last metrics."""
+    metrics = ", ".join(f"{m['name']} {m['value']}" for m in result.get("metrics") or ())
+    line = f"trained {result.get('steps', '?')} steps in {result.get('seconds', '?')} s"
+    return f"{line}: {metrics}" if metrics else line
 
 
 def _events(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[Action, ...]:

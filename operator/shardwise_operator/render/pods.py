@@ -193,7 +193,8 @@ def _environment(
         env.WORKER: names.pod_name(job.name, index),
         env.INDEX: str(index),
         env.JOB: f"{job.namespace}/{job.name}",
-        env.OUTPUT: env.OUTPUT_DIRECTORY,
+        # A folder a job, so that jobs may share a volume.
+        env.OUTPUT: f"{env.OUTPUT_DIRECTORY}/{job.name}",
         env.TERMINATION_LOG: TERMINATION_LOG,
         "OMP_NUM_THREADS": threads,
         "HOME": "/tmp",
