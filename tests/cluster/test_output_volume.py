@@ -26,8 +26,6 @@ def volume(namespace: Kubectl, tmp_path: Path):
     folder = tmp_path / "volume"
     folder.mkdir()
     folder.chmod(0o777)  # hostPath volumes take no fsGroup
-    for parent in (tmp_path, *tmp_path.parents[:2]):
-        parent.chmod(0o755)
     name = f"{namespace.namespace}-output"
     shared = {"accessModes": ["ReadWriteMany"], "storageClassName": ""}
     namespace.apply(
