@@ -62,7 +62,7 @@ def test_a_job_is_deleted_while_the_operator_is_away(release: Kubectl, namespace
 def test_a_job_that_ends_while_the_operator_is_away_is_told_of_later(
     release: Kubectl, namespace: Kubectl
 ) -> None:
-    namespace.apply(job("unseen", epochs=150))
+    namespace.apply(job("unseen", epochs=100))
     # A first report: the group stands, and needs the coordinator no more.
     namespace.wait_for("steps are done", KIND, "unseen", lambda found: percent(found) > 0)
     with operator_away(release):
