@@ -54,7 +54,7 @@ def test_the_files_of_a_run(example):
     for name, key in (("weights", "weightsSha256"), ("optimizer", "optimizerSha256")):
         data = (run.output / f"{name}.safetensors").read_bytes()
         assert hashlib.sha256(data).hexdigest() == result[key]
-    rows = list(csv.DictReader((run.output / "history.csv").open()))
+    rows = list(csv.DictReader((run.output / "history.csv").read_text().splitlines()))
     assert len(rows) == 480
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
     assert (run.output / "curve.png").read_bytes().startswith(b"\x89PNG")
