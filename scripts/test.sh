@@ -10,5 +10,5 @@ make --no-print-directory check
 step "data of the examples"
 .venv/bin/python -m shardwise.examples.datasets fashion-mnist shakespeare
 step "unit, chart, local and cluster tests"
-.venv/bin/python -m pytest tests "$@"
+.venv/bin/python -m pytest "$@"
 printf '\nall of it took %d s\n' $((SECONDS - started))
