@@ -7,6 +7,7 @@ the rig brings up two nodes of its own, or takes those that it left running.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import subprocess
@@ -15,6 +16,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,14 +32,17 @@ SYSTEM = "shardwise-system"
 TEST_SECONDS = 420
 UP_SECONDS = 900
 _facts: dict[str, str] = {}
+_capture: list[Any] = []
 
 
 def say(text: str) -> None:
     """Progress, past pytest's capture: bringing a cluster up takes minutes."""
-    print(f"[cluster {time.strftime('%H:%M:%S')}] {text}", file=sys.__stderr__, flush=True)
+    with _capture[0].global_and_fixture_disabled() if _capture else contextlib.nullcontext():
+        print(f"\n[cluster {time.strftime('%H:%M:%S')}] {text}", file=sys.stderr, flush=True)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    _capture.append(config.pluginmanager.getplugin("capturemanager"))
     for item in items:
         if item.path.is_relative_to(HERE):
             item.add_marker(pytest.mark.cluster)
