@@ -141,7 +141,7 @@ def test_the_operator_knows_every_setting(objects) -> None:
     environment = {entry["name"]: entry.get("value", "x") for entry in container["env"]}
     fields = {f"SHARDWISE_{name.upper()}" for name in Settings.__dataclass_fields__}
     assert environment.keys() <= fields
-    settings.Settings.from_environment(environment)
+    Settings.from_environment(environment)
 
 
 def test_bindings_name_roles_and_accounts_that_exist(objects, request) -> None:
