@@ -37,7 +37,7 @@ def test_the_examples_learn(example, name, least):
 
 
 def test_shakespeare_beats_the_frequencies_of_letters(example):
-    # Guessing letters by their frequency alone has a cross-entropy of about 3.3 here.
+    # Guessing letters by their frequency in the training part has a cross-entropy of 3.15 here.
     assert example("shakespeare", 1).result["metrics"]["loss"] < 3.0
 
 
