@@ -19,11 +19,15 @@ STATUS = SCHEMA["properties"]["status"]
 # has for labels and annotations.
 MAPS = {
     "spec.trainer.parameters",
+    "spec.compression.steps[].distill.student.parameters",
+    "spec.compression.steps[].distill.teacher.parameters",
     "spec.template.metadata.labels",
     "spec.template.metadata.annotations",
 }
 # Parts of Kubernetes' own types, checked by the API server when the pods are made.
-OPEN = {"spec.output.volume", "spec.template.spec"}
+OPEN = {"spec.output.volume", "spec.checkpoint.volume", "spec.template.spec"}
+# Kueue's contract and the API conventions know no other form of it.
+BOOLEANS = {"spec.suspend"}
 # The issue fixes the literal `partition: parameters`.
 LOWERCASE_ENUMS = {"spec.trainer.partition"}
 API_SERVERS = {"apiVersion", "kind", "metadata"}
@@ -84,8 +88,9 @@ def test_maxlength() -> None:
 
 
 def test_nobools_nofloats_nonullable() -> None:
+    assert set(of_type("boolean")) == BOOLEANS
     for node in nodes(SCHEMA):
-        assert node.get("type") not in ("boolean", "number", "null"), node
+        assert node.get("type") not in ("number", "null"), node
         assert "nullable" not in node, node
 
 
@@ -169,7 +174,7 @@ def test_the_schema_is_structural(cel: bool) -> None:
             assert "type" not in node
         else:
             assert "anyOf" not in node
-            assert node["type"] in ("object", "array", "string", "integer")
+            assert node["type"] in ("object", "array", "string", "integer", "boolean")
         assert node.get("default", "") is not None
 
 

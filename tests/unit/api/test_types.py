@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta, timezone
@@ -12,6 +14,7 @@ import pytest
 from pydantic import ValidationError
 
 from shardwise.api import conditions
+from shardwise.api.compression import Compression, CompressionStep
 from shardwise.api.types import (
     API_VERSION,
     GROUP,
@@ -22,6 +25,7 @@ from shardwise.api.types import (
     OptimizationJobStatus,
     Trainer,
     Workers,
+    split_trainer,
     trainer_sha256,
 )
 from shardwise.api.validation import validate
@@ -152,6 +156,30 @@ def test_an_integer_and_its_text_are_different_parameters() -> None:
     assert trainer_sha256(trainer(parameters={"a": 1})) != trainer_sha256(
         trainer(parameters={"a": "1"})
     )
+
+
+def test_what_the_result_follows_from_has_the_compression_beside_the_trainer() -> None:
+    steps = {"steps": [{"name": "int8", "quantize": {}}]}
+    with_it, without = validate(manifest(compression=steps)), validate(manifest())
+    assert split_trainer(without.trainer_json()) == (without.spec.trainer.to_json(), None)
+    found, compression = split_trainer(with_it.trainer_json())
+    assert found == without.trainer_json()
+    assert with_it.spec.compression is not None
+    assert compression == with_it.spec.compression.to_json()
+    assert compression["calibration"] == {"samples": 1024, "batchSize": 64}
+
+
+def test_the_hash_covers_the_compression() -> None:
+    steps = [CompressionStep(name=name) for name in ("prune", "int8")]
+    hashes = {
+        trainer_sha256(trainer()),
+        trainer_sha256(trainer(), Compression(steps=steps)),
+        trainer_sha256(trainer(), Compression(steps=steps[:1])),
+        trainer_sha256(trainer(seed=1), Compression(steps=steps)),
+    }
+    assert len(hashes) == 4
+    text = json.dumps(trainer().to_json(), sort_keys=True, separators=(",", ":"))
+    assert trainer_sha256(trainer()) == hashlib.sha256(text.encode()).hexdigest(), "as ever"
 
 
 def test_objects_cannot_be_changed() -> None:

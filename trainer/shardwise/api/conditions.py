@@ -11,15 +11,30 @@ from typing import Final
 ACCEPTED: Final = "Accepted"
 """The spec is valid and its workers may be created."""
 RUNNING: Final = "Running"
-"""All workers of the group are connected and train."""
+"""A group of workers trains."""
 PROGRESSING: Final = "Progressing"
 """The step counter moves."""
+CHECKPOINTED: Final = "Checkpointed"
+"""The newest checkpoint was written well; absent where the spec asks for none."""
+SUSPENDED: Final = "Suspended"
+"""The job stands still because its spec says so, and has no workers."""
+DEGRADED: Final = "Degraded"
+"""The job goes on with fewer workers than it should have, or refuses one."""
 FAILED: Final = "Failed"
 """The job ended without a result."""
 SUCCEEDED: Final = "Succeeded"
 """The job ended with its result written: the summary to wait for."""
 
-TYPES: Final = (ACCEPTED, RUNNING, PROGRESSING, FAILED, SUCCEEDED)
+TYPES: Final = (
+    ACCEPTED,
+    RUNNING,
+    PROGRESSING,
+    CHECKPOINTED,
+    SUSPENDED,
+    DEGRADED,
+    FAILED,
+    SUCCEEDED,
+)
 
 # Reasons of Accepted.
 VALID: Final = "Valid"
@@ -27,6 +42,7 @@ INVALID_SPEC: Final = "InvalidSpec"
 NAME_TOO_LONG: Final = "NameTooLong"
 IMMUTABLE_FIELD_CHANGED: Final = "ImmutableFieldChanged"
 CONFIG_MAP_MISSING: Final = "ConfigMapMissing"
+REPLICAS_CLAMPED: Final = "ReplicasClamped"
 
 # Why the workers are not all there yet.
 WAITING_FOR_WORKERS: Final = "WaitingForWorkers"
@@ -35,16 +51,27 @@ UNSCHEDULABLE: Final = "Unschedulable"
 CONTAINER_CONFIG_ERROR: Final = "ContainerConfigError"
 QUOTA_EXCEEDED: Final = "QuotaExceeded"
 FORBIDDEN: Final = "Forbidden"
+RECOVERING: Final = "Recovering"
+SUSPENDING: Final = "Suspending"
+RESUMED: Final = "Resumed"
 
 # While it trains.
 TRAINING: Final = "Training"
 STALLED: Final = "Stalled"
+ALL_WORKERS: Final = "AllWorkers"
+FEWER_WORKERS: Final = "FewerWorkers"
+CHECKPOINT_PENDING: Final = "CheckpointPending"
+CHECKPOINT_WRITTEN: Final = "CheckpointWritten"
+CHECKPOINT_FAILED: Final = "CheckpointFailed"
 
-# Why it failed.
+# Why a worker, or the job, failed.
 USER_CODE_FAILED: Final = "UserCodeFailed"
 WORKER_LOST: Final = "WorkerLost"
 OUT_OF_MEMORY: Final = "OutOfMemory"
 EVICTED: Final = "Evicted"
+PREEMPTED: Final = "Preempted"
+NODE_LOST: Final = "NodeLost"
+RESTART_BUDGET_EXCEEDED: Final = "RestartBudgetExceeded"
 STARTUP_DEADLINE_EXCEEDED: Final = "StartupDeadlineExceeded"
 ACTIVE_DEADLINE_EXCEEDED: Final = "ActiveDeadlineExceeded"
 OUTPUT_FAILED: Final = "OutputFailed"
@@ -59,18 +86,31 @@ REASONS: Final = (
     NAME_TOO_LONG,
     IMMUTABLE_FIELD_CHANGED,
     CONFIG_MAP_MISSING,
+    REPLICAS_CLAMPED,
     WAITING_FOR_WORKERS,
     IMAGE_PULL_FAILED,
     UNSCHEDULABLE,
     CONTAINER_CONFIG_ERROR,
     QUOTA_EXCEEDED,
     FORBIDDEN,
+    RECOVERING,
+    SUSPENDING,
+    SUSPENDED,
+    RESUMED,
     TRAINING,
     STALLED,
+    ALL_WORKERS,
+    FEWER_WORKERS,
+    CHECKPOINT_PENDING,
+    CHECKPOINT_WRITTEN,
+    CHECKPOINT_FAILED,
     USER_CODE_FAILED,
     WORKER_LOST,
     OUT_OF_MEMORY,
     EVICTED,
+    PREEMPTED,
+    NODE_LOST,
+    RESTART_BUDGET_EXCEEDED,
     STARTUP_DEADLINE_EXCEEDED,
     ACTIVE_DEADLINE_EXCEEDED,
     OUTPUT_FAILED,

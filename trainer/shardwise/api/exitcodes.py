@@ -13,5 +13,7 @@ REFUSED = 72
 """The coordinator refused this worker."""
 OUTPUT = 73
 """The result could not be written."""
+HUNG = 75
+"""The training thread stood still; the process is begun anew in its pod."""
 TERMINATED = 143
 """Ended by SIGTERM."""

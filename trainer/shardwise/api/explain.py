@@ -13,6 +13,12 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
+from shardwise.api.compression import (
+    FRACTION_BELOW_ONE_PATTERN,
+    FRACTION_PATTERN,
+    POSITIVE_PATTERN,
+)
+from shardwise.api.policy import MANAGER_PATTERN, URL_PATTERN
 from shardwise.api.spec import ENTRYPOINT_PATTERN, OBJECT_NAME_PATTERN
 from shardwise.api.types import API_VERSION, KIND, OptimizationJob
 
@@ -28,11 +34,17 @@ _REMEDIES_BY_FIELD = {
     "spec.output.volume": (
         "give exactly one volume source, for example persistentVolumeClaim: {claimName: results}"
     ),
+    "spec.checkpoint.volume": (
+        "give exactly one volume source, for example persistentVolumeClaim: {claimName: kept}"
+    ),
+    "spec.checkpoint.url": "write it with its scheme, for example s3://bucket/jobs",
+    "spec.managedBy": "write a name with a domain, for example kueue.x-k8s.io/multikueue",
 }
 
 _TYPES = {
     "int_type": "an integer",
     "int_from_float": "an integer",
+    "bool_type": "a boolean",
     "string_type": "a string",
     "dict_type": "a mapping",
     "model_type": "a mapping",
@@ -155,6 +167,11 @@ def _pattern(shown: str, pattern: str, known: str | None) -> tuple[str, str]:
     form = {
         ENTRYPOINT_PATTERN: "of the form module:function",
         OBJECT_NAME_PATTERN: "an object's name (lowercase letters, digits, dashes and dots)",
+        URL_PATTERN: "of the form scheme://place",
+        MANAGER_PATTERN: "of the form domain/name",
+        FRACTION_BELOW_ONE_PATTERN: 'a fraction from 0 to below 1, as "0.9"',
+        FRACTION_PATTERN: 'a fraction from 0 to 1, as "0.01"',
+        POSITIVE_PATTERN: 'a positive number, as "0.01"',
     }.get(pattern, f"of the form {pattern}")
     return f"{shown} is not {form}", known or "correct it"
 
@@ -211,6 +228,8 @@ def _children(model: type[BaseModel]) -> dict[str, Any]:
 def _model_at(location: tuple[int | str, ...]) -> type[BaseModel]:
     model: type[BaseModel] = OptimizationJob
     for part in location:
+        if isinstance(part, int):  # an entry of a list: the list's own type tells of it
+            continue
         model = next(_models_in(_children(model)[str(part)]))
     return model
 

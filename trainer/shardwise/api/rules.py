@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from shardwise.api.conditions import INVALID_SPEC, NAME_TOO_LONG
-from shardwise.api.types import MAX_NAME_LENGTH, OptimizationJob, Trainer
+from shardwise.api.policy import Checkpoint
+from shardwise.api.spec import MAX_PODS, OptimizationJobSpec
+from shardwise.api.types import MAX_NAME_LENGTH, OptimizationJob
 
 NAME_PATTERN: Final = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
 """The job's name is also its headless Service's, and those must start with a letter."""
@@ -48,7 +50,7 @@ class Immutable:
     at: str
     message: str
     remedy: str
-    same: Callable[[Trainer, Trainer], bool]
+    same: Callable[[OptimizationJobSpec, OptimizationJobSpec], bool]
     expression: str = "self == oldSelf"
 
     @property
@@ -59,6 +61,49 @@ class Immutable:
 def _most_workers(job: OptimizationJob) -> int:
     """`max`, or 0 where it is absent: then `replicas` is the bound, which has its own rule."""
     return job.spec.workers.max or 0
+
+
+def _checkpoint(job: OptimizationJob) -> Checkpoint | None:
+    return job.spec.checkpoint
+
+
+def _one_of(first: str, second: str, only: str) -> tuple[Rule, Rule]:
+    """spec.checkpoint has one of two fields; `only` is the remedy where it has neither."""
+    field = f"spec.checkpoint.{first}"
+    names = [re.sub("[A-Z]", lambda m: "_" + m[0].lower(), name) for name in (first, second)]
+
+    def given(job: OptimizationJob) -> int:
+        """How many of the two are given; 1, as it should be, where there is no checkpoint."""
+        checkpoint = _checkpoint(job)
+        if checkpoint is None:
+            return 1
+        return sum(getattr(checkpoint, name) is not None for name in names)
+
+    def value(job: OptimizationJob) -> object:
+        return getattr(_checkpoint(job), names[0], None)
+
+    return (
+        Rule(
+            at="spec.checkpoint",
+            field=field,
+            expression=f"has(self.{first}) || has(self.{second})",
+            message=f"spec.checkpoint must have either {first} or {second}",
+            remedy=only,
+            holds=lambda job: given(job) > 0,
+            value=value,
+            problem=lambda job: f"is missing, and so is spec.checkpoint.{second}",
+        ),
+        Rule(
+            at="spec.checkpoint",
+            field=field,
+            expression=f"!(has(self.{first}) && has(self.{second}))",
+            message=f"spec.checkpoint must not have both {first} and {second}",
+            remedy=f"remove spec.checkpoint.{first} or spec.checkpoint.{second}",
+            holds=lambda job: given(job) < 2,
+            value=value,
+            problem=lambda job: f"is given beside spec.checkpoint.{second}",
+        ),
+    )
 
 
 RULES: Final[tuple[Rule, ...]] = (
@@ -140,6 +185,30 @@ RULES: Final[tuple[Rule, ...]] = (
         ),
     ),
     Rule(
+        at="spec.workers",
+        field="spec.workers.standby",
+        expression=f"self.replicas + self.standby <= {MAX_PODS}",
+        message=f"spec.workers.replicas and spec.workers.standby must be at most {MAX_PODS} pods",
+        remedy="lower standby",
+        holds=lambda job: job.spec.workers.replicas + job.spec.workers.standby <= MAX_PODS,
+        value=lambda job: job.spec.workers.standby,
+        problem=lambda job: (
+            f"{job.spec.workers.standby} and spec.workers.replicas"
+            f" ({job.spec.workers.replicas}) are more than {MAX_PODS} pods"
+        ),
+    ),
+    *_one_of(
+        "everySteps",
+        "everySeconds",
+        "say how often: add everySteps or everySeconds, for example everySeconds: 300",
+    ),
+    *_one_of(
+        "volume",
+        "url",
+        "say where: add volume or url, for example"
+        " volume: {persistentVolumeClaim: {claimName: checkpoints}}",
+    ),
+    Rule(
         at="spec.trainer",
         field="spec.trainer.shards",
         expression="self.shards <= self.batchSize",
@@ -181,8 +250,31 @@ TRAINER_IMMUTABLE: Final = Immutable(
     at="spec.trainer",
     message="spec.trainer cannot be changed: the result follows from it",
     remedy="create a new job with another name",
-    same=lambda new, old: new == old,
+    same=lambda new, old: new.trainer == old.trainer,
 )
 
-CEL_RULES: Final[tuple[Rule | Immutable, ...]] = (*RULES, TRAINER_IMMUTABLE)
+MANAGER_IMMUTABLE: Final = Immutable(
+    at="spec",
+    message="spec.managedBy cannot be changed: another controller may have begun the job",
+    remedy="create a new job with another name",
+    same=lambda new, old: new.managed_by == old.managed_by,
+    expression="has(self.managedBy) == has(oldSelf.managedBy)"
+    " && (!has(self.managedBy) || self.managedBy == oldSelf.managedBy)",
+)
+
+COMPRESSION_IMMUTABLE: Final = Immutable(
+    at="spec",
+    message="spec.compression cannot be changed: the result follows from it",
+    remedy="create a new job with another name",
+    same=lambda new, old: new.compression == old.compression,
+    expression="has(self.compression) == has(oldSelf.compression)"
+    " && (!has(self.compression) || self.compression == oldSelf.compression)",
+)
+
+CEL_RULES: Final[tuple[Rule | Immutable, ...]] = (
+    *RULES,
+    TRAINER_IMMUTABLE,
+    COMPRESSION_IMMUTABLE,
+    MANAGER_IMMUTABLE,
+)
 """What the CRD carries."""

@@ -8,12 +8,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from shardwise.api.base import INT32, INT64, OPEN, SAFE_INTEGER, SpecModel
+from shardwise.api.compression import Compression
+from shardwise.api.policy import (
+    Checkpoint,
+    CleanPodPolicy,
+    Manager,
+    RestartPolicy,
+    Seconds,
+    SecondsOrNone,
+    StallSeconds,
+)
 
 IDENTIFIER = "[A-Za-z_][A-Za-z0-9_]*"
 ENTRYPOINT_PATTERN = rf"^{IDENTIFIER}(\.{IDENTIFIER})*:{IDENTIFIER}$"
@@ -21,7 +32,9 @@ OBJECT_NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z
 
 MAX_SHARDS = 1024
 MAX_PARAMETER_LENGTH = 1024
-ONE_YEAR_SECONDS = 31_536_000
+MAX_PODS = 1024
+COMPRESSION = "compression"
+"""The key of spec.compression beside the trainer's fields; see `trainer_json`."""
 
 
 def _parameter(value: Any) -> Any:
@@ -142,6 +155,15 @@ class Workers(SpecModel):
     max: Annotated[int | None, Field(ge=1, le=MAX_SHARDS, json_schema_extra=INT32)] = None
     """max is the most workers that the job may have. When it is absent, it is replicas."""
 
+    standby: Annotated[int, Field(ge=0, le=MAX_PODS, json_schema_extra=INT32)] = 0
+    """standby is the number of spare workers beside replicas. They have loaded the task and wait;
+    when a worker is lost, one takes its place at once."""
+
+    detection_milliseconds: Annotated[int, Field(ge=100, le=60_000, json_schema_extra=INT32)] = 500
+    """detectionMilliseconds is how long it may take to notice a worker that hangs or is cut off
+    from the network. A worker that dies is noticed at once, whatever this is. Where the machines
+    are overloaded, a larger value avoids that slow workers are taken for lost ones."""
+
     @property
     def most(self) -> int:
         """`max`, or what it is when it is absent."""
@@ -179,9 +201,6 @@ class Template(SpecModel):
     is `trainer`."""
 
 
-Seconds = Annotated[int | None, Field(ge=1, le=ONE_YEAR_SECONDS, json_schema_extra=INT32)]
-
-
 class OptimizationJobSpec(SpecModel):
     """What the user asks for."""
 
@@ -196,20 +215,72 @@ class OptimizationJobSpec(SpecModel):
     """output is where the trained weights go. When it is absent, they stay in the first
     worker's pod, and go with it."""
 
+    compression: Compression | None = None
+    """compression is what is done to the model after it is trained: pruning, quantization,
+    distillation. It cannot be changed after the job is created."""
+
+    checkpoint: Checkpoint | None = None
+    """checkpoint is where and how often the state of the training is kept. When it is absent,
+    the training survives for as long as one of its workers does. A change takes effect for
+    workers that start after it, so suspend the job before it."""
+
+    suspend: bool = False
+    """suspend stops the job when it is true: the workers finish their step, write a checkpoint
+    where spec.checkpoint is given, and are removed. When it is false again, the job goes on from
+    its newest checkpoint."""
+
+    managed_by: Manager = None
+    """managedBy names the controller that takes care of the job, as a name with a domain. The
+    operator leaves a job alone unless this is absent or `shardwise.dev/operator`. It cannot be
+    changed."""
+
     startup_deadline_seconds: Seconds = None
-    """startupDeadlineSeconds is how long the job may take until its workers train. When it is
-    absent, the job waits for as long as it takes."""
+    """startupDeadlineSeconds is how long the job may take until its workers train; time in which
+    it was suspended does not count. When it is absent, the job waits for as long as it takes."""
 
     active_deadline_seconds: Seconds = None
-    """activeDeadlineSeconds is how long the job may run, counted from its start. When it is
-    absent, there is no limit."""
+    """activeDeadlineSeconds is how long the job may train. Only time in which its workers train
+    counts, not that of waiting or suspension. When it is absent, there is no limit."""
+
+    stall_timeout_seconds: StallSeconds = None
+    """stallTimeoutSeconds is how long a training may go without a step. After that all its
+    workers are restarted, which counts against restartPolicy. When it is absent, there is no
+    limit."""
+
+    ttl_seconds_after_finished: SecondsOrNone = None
+    """ttlSecondsAfterFinished is how long the job is kept after it has ended; then it is deleted,
+    with its pods. When it is absent, it is kept."""
+
+    restart_policy: RestartPolicy = Field(
+        default_factory=RestartPolicy, json_schema_extra={"default": {}}
+    )
+    """restartPolicy is how many failures of workers the job puts up with."""
+
+    clean_pod_policy: CleanPodPolicy = "Running"
+    """cleanPodPolicy says which pods are deleted when the job has ended: `None`, those that are
+    still `Running`, or `All`. The logs of a pod go with it."""
 
     template: Template | None = None
     """template changes the worker pods: labels, annotations, and any part of their spec."""
 
 
-def trainer_sha256(trainer: Trainer) -> str:
-    """Names what is trained: equal for equal trainers, whatever the order or the defaults left
-    out. `status.specSha256` keeps it, so that a change shows on clusters without CEL."""
-    text = json.dumps(trainer.to_json(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+def trainer_json(trainer: Trainer, compression: Compression | None = None) -> dict[str, Any]:
+    """What must not change once a job has begun: `spec.trainer` with its defaults, and beside its
+    fields `compression`, spec.compression with its own, where the job has one."""
+    found = trainer.to_json()
+    return found if compression is None else found | {COMPRESSION: compression.to_json()}
+
+
+def split_trainer(found: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """spec.trainer and spec.compression of what `trainer_json` gave."""
+    trainer = {key: value for key, value in found.items() if key != COMPRESSION}
+    return trainer, found.get(COMPRESSION)
+
+
+def trainer_sha256(trainer: Trainer, compression: Compression | None = None) -> str:
+    """Names what is trained and what is done to it then: equal for equal trainers and
+    compressions, whatever the order or the defaults left out. `status.specSha256` keeps it, so
+    that a change shows on clusters without CEL."""
+    found = trainer_json(trainer, compression)
+    text = json.dumps(found, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from shardwise.api.base import (
     ATOMIC,
@@ -23,14 +23,33 @@ from shardwise.api.base import (
     Time,
     Word,
 )
+from shardwise.api.compression import MAX_ARTIFACTS, Artifact, CompressionStatus
 
-State = Literal["Pending", "Starting", "Running", "Succeeded", "Failed", "Invalid", "Waiting"]
+State = Literal[
+    "Pending",
+    "Starting",
+    "Running",
+    "Recovering",
+    "Waiting",
+    "Suspending",
+    "Suspended",
+    "Succeeded",
+    "Failed",
+    "Invalid",
+]
+
+
+def _map_by(key: str) -> dict[str, JsonValue]:
+    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]}
+
+
+Type = Annotated[str, Field(min_length=1, max_length=63, pattern="^[A-Z][A-Za-z]*$")]
 
 
 class Condition(StatusModel):
     """One observation about the job."""
 
-    type: Annotated[str, Field(min_length=1, max_length=63, pattern="^[A-Z][A-Za-z]*$")]
+    type: Type
     """type is what is observed, for example Succeeded."""
 
     status: Literal["True", "False", "Unknown"]
@@ -42,7 +61,7 @@ class Condition(StatusModel):
     last_transition_time: Time
     """lastTransitionTime is when status last changed."""
 
-    reason: Annotated[str, Field(min_length=1, max_length=63, pattern="^[A-Z][A-Za-z]*$")]
+    reason: Type
     """reason is one word for scripts that says why."""
 
     message: Text
@@ -62,7 +81,11 @@ class Progress(StatusModel):
     """epoch is the pass through the data that is under way, from 0."""
 
     percent: Annotated[int | None, Field(ge=0, le=100, json_schema_extra=INT32)] = None
-    """percent is step as a part of totalSteps."""
+    """percent is step as a part of totalSteps; at most 99 while there is a stage after them."""
+
+    stage: Word | None = None
+    """stage is what is under way besides training, for example `compression: prune`; absent while
+    it trains."""
 
     estimated_remaining_seconds: Count64 | None = None
     """estimatedRemainingSeconds is how long the rest takes at the current rate."""
@@ -95,6 +118,12 @@ class WorkersStatus(StatusModel):
     max: Count32 | None = None
     """max is the most workers that the job may have."""
 
+    standby: Count32 | None = None
+    """standby is the number of spare workers that the spec asks for."""
+
+    members: Count32 | None = None
+    """members is the number of workers that train."""
+
     generation: Count64 | None = None
     """generation numbers the memberships of the group; it only grows."""
 
@@ -107,7 +136,8 @@ class WorkersStatus(StatusModel):
     names: Annotated[tuple[Name, ...] | None, Field(max_length=1024, json_schema_extra=ATOMIC)] = (
         None
     )
-    """names are the names of the worker pods, by index."""
+    """names are the names of the worker pods, by index. A replaced worker may have an index
+    beyond replicas."""
 
 
 class CodeStatus(StatusModel):
@@ -141,8 +171,111 @@ class LastFailure(StatusModel):
     message: Text | None = None
     """message says the same to people."""
 
+    time: Time | None = None
+    """time is when it went wrong."""
+
     log_tail: Tail | None = None
     """logTail is the end of its log or of its traceback."""
+
+
+class CauseCount(StatusModel):
+    """How often the group of workers changed for one reason."""
+
+    cause: Type
+    """cause is the reason: Killed, Hung, Unreachable, Broken, Preempted, Joined or Resized."""
+
+    count: Count32
+    """count is how often."""
+
+
+class LastRecovery(StatusModel):
+    """The last time that a worker was lost and the training went on without it."""
+
+    worker: Name | None = None
+    """worker is the pod that was lost."""
+
+    cause: Word | None = None
+    """cause is why, as in recoveriesByCause."""
+
+    step: Count64 | None = None
+    """step is the step that was under way, and was done again."""
+
+    seconds: Word | None = None
+    """seconds is how long it took from noticing the loss to going on."""
+
+    time: Time | None = None
+    """time is when it was noticed."""
+
+
+class Restart(StatusModel):
+    """One worker that failed and was replaced, or one stall of the training."""
+
+    uid: Annotated[str, Field(min_length=1, max_length=128)]
+    """uid is that of the pod, so that no failure counts twice."""
+
+    pod: Name | None = None
+    """pod is the worker that failed; absent for a stall."""
+
+    reason: Word | None = None
+    """reason is one word that says why."""
+
+    time: Time
+    """time is when it failed."""
+
+
+class RestartsStatus(StatusModel):
+    """Workers that failed and were replaced, and stalls. Those that were preempted, evicted or
+    lost with their node do not count."""
+
+    total: Count32 | None = None
+    """total is how many there were since the job began."""
+
+    in_window: Count32 | None = None
+    """inWindow is how many count against spec.restartPolicy.maxRestarts now."""
+
+    recent: Annotated[
+        tuple[Restart, ...] | None, Field(max_length=128, json_schema_extra=_map_by("uid"))
+    ] = None
+    """recent are those that count now, the oldest first."""
+
+    step: Count64 | None = None
+    """step is the step that the training stood at at the last of them."""
+
+    without_progress: Count32 | None = None
+    """withoutProgress is how often workers were replaced one after the other without a step in
+    between; the waits before the next grow with it."""
+
+    obsolete_time: Time | None = None
+    """obsoleteTime is set when the training stalls: workers created up to then are replaced."""
+
+
+class GoodputPart(StatusModel):
+    """The time that went into one kind of work or of waiting."""
+
+    kind: Annotated[str, Field(min_length=1, max_length=63, pattern="^[a-z][A-Za-z]*$")]
+    """kind is productive, rendezvous, recovery, checkpoint, retried or waiting."""
+
+    seconds: Word
+    """seconds is how long, as a decimal number."""
+
+
+class CheckpointStatus(StatusModel):
+    """The newest checkpoint."""
+
+    step: Count64 | None = None
+    """step is the step whose state it holds."""
+
+    time: Time | None = None
+    """time is when it was complete."""
+
+    bytes: Count64 | None = None
+    """bytes is its size over all workers."""
+
+    seconds: Word | None = None
+    """seconds is how long writing it took."""
+
+    error: Text | None = None
+    """error is why the last attempt failed; absent when it did not."""
 
 
 class Metric(StatusModel):
@@ -163,13 +296,7 @@ class Result(StatusModel):
 
     metrics: Annotated[
         tuple[Metric, ...] | None,
-        Field(
-            max_length=64,
-            json_schema_extra={
-                "x-kubernetes-list-type": "map",
-                "x-kubernetes-list-map-keys": ["name"],
-            },
-        ),
+        Field(max_length=64, json_schema_extra=_map_by("name")),
     ] = None
     """metrics are the figures of the last evaluation."""
 
@@ -191,22 +318,19 @@ class Result(StatusModel):
     path: Text | None = None
     """path is where the files are on the output volume."""
 
+    pod: Name | None = None
+    """pod is the worker that wrote the result."""
+
 
 class OptimizationJobStatus(StatusModel):
     """What the operator tells."""
 
     conditions: Annotated[
         tuple[Condition, ...] | None,
-        Field(
-            max_length=16,
-            json_schema_extra={
-                "x-kubernetes-list-type": "map",
-                "x-kubernetes-list-map-keys": ["type"],
-            },
-        ),
+        Field(max_length=16, json_schema_extra=_map_by("type")),
     ] = None
-    """conditions are the observations about the job: Accepted, Running, Progressing, Failed,
-    and the one to wait for, Succeeded."""
+    """conditions are the observations about the job: Accepted, Running, Progressing,
+    Checkpointed, Suspended, Degraded, Failed, and the one to wait for, Succeeded."""
 
     observed_generation: Count64 | None = None
     """observedGeneration is the metadata.generation that this status was derived from."""
@@ -232,6 +356,39 @@ class OptimizationJobStatus(StatusModel):
     workers: WorkersStatus | None = None
     """workers tells about the worker pods."""
 
+    active_seconds: Count64 | None = None
+    """activeSeconds is how long the workers have trained, up to the last time that training
+    stopped; what came since is the age of the condition Running."""
+
+    recoveries: Count32 | None = None
+    """recoveries is how often the training went on after a worker was lost."""
+
+    recoveries_by_cause: Annotated[
+        tuple[CauseCount, ...] | None, Field(max_length=32, json_schema_extra=_map_by("cause"))
+    ] = None
+    """recoveriesByCause is how often the group of workers changed, by reason; workers that join
+    and changes of replicas are among them."""
+
+    last_recovery: LastRecovery | None = None
+    """lastRecovery is the last time that a worker was lost and the training went on."""
+
+    lost_steps: Count64 | None = None
+    """lostSteps is how many steps had to be done again because all workers were lost at once."""
+
+    restarts: RestartsStatus | None = None
+    """restarts is how many workers failed and were replaced."""
+
+    goodput: Word | None = None
+    """goodput is the productive part of the time, between 0 and 1, for example 0.98."""
+
+    goodput_seconds: Annotated[
+        tuple[GoodputPart, ...] | None, Field(max_length=32, json_schema_extra=_map_by("kind"))
+    ] = None
+    """goodputSeconds is where the time went, by kind."""
+
+    checkpoint: CheckpointStatus | None = None
+    """checkpoint is the newest checkpoint."""
+
     code: CodeStatus | None = None
     """code is what the workers run, when it comes from a ConfigMap."""
 
@@ -243,3 +400,12 @@ class OptimizationJobStatus(StatusModel):
 
     result: Result | None = None
     """result is what came out."""
+
+    artifacts: Annotated[
+        tuple[Artifact, ...] | None,
+        Field(max_length=MAX_ARTIFACTS, json_schema_extra=_map_by("name")),
+    ] = None
+    """artifacts are the files that the compression wrote."""
+
+    compression: CompressionStatus | None = None
+    """compression is the model before and after each step of the compression."""

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import ConfigDict, Field, StringConstraints
 
 from shardwise.api.base import Model, SpecModel, Time
+from shardwise.api.compression import Artifact, Compression, CompressionRow, CompressionStatus
+from shardwise.api.policy import Checkpoint, RestartPolicy
 from shardwise.api.spec import (
     CodeSource,
     OptimizationJobSpec,
@@ -19,15 +21,23 @@ from shardwise.api.spec import (
     TemplateMetadata,
     Trainer,
     Workers,
+    split_trainer,
+    trainer_json,
     trainer_sha256,
 )
 from shardwise.api.status import (
+    CauseCount,
+    CheckpointStatus,
     CodeStatus,
     Condition,
+    GoodputPart,
     LastFailure,
+    LastRecovery,
     Metric,
     OptimizationJobStatus,
     Progress,
+    Restart,
+    RestartsStatus,
     Result,
     State,
     WorkersStatus,
@@ -40,6 +50,8 @@ KIND: Final = "OptimizationJob"
 PLURAL: Final = "optimizationjobs"
 SINGULAR: Final = "optimizationjob"
 SHORT_NAME: Final = "optjob"
+MANAGER: Final = "shardwise.dev/operator"
+"""The value of spec.managedBy that means the same as its absence."""
 MAX_NAME_LENGTH: Final = 52
 """Pods add `-<index>` and a hash may follow; host names and labels end at 63 characters."""
 
@@ -89,23 +101,33 @@ class OptimizationJob(SpecModel):
         return f"{self.metadata.namespace}/{self.metadata.name}"
 
     def trainer_json(self) -> dict[str, Any]:
-        """`spec.trainer` as the coordinator hands it to workers, defaults filled in."""
-        return self.spec.trainer.to_json()
+        """All that the result follows from, as the operator keeps it; `split_trainer` parts it."""
+        return trainer_json(self.spec.trainer, self.spec.compression)
 
 
 __all__ = [
     "API_VERSION",
     "GROUP",
     "KIND",
+    "MANAGER",
     "MAX_NAME_LENGTH",
     "PLURAL",
     "SHORT_NAME",
     "SINGULAR",
     "VERSION",
+    "Artifact",
+    "CauseCount",
+    "Checkpoint",
+    "CheckpointStatus",
     "CodeSource",
     "CodeStatus",
+    "Compression",
+    "CompressionRow",
+    "CompressionStatus",
     "Condition",
+    "GoodputPart",
     "LastFailure",
+    "LastRecovery",
     "Metric",
     "ObjectMeta",
     "OptimizationJob",
@@ -114,6 +136,9 @@ __all__ = [
     "Output",
     "ParameterValue",
     "Progress",
+    "Restart",
+    "RestartPolicy",
+    "RestartsStatus",
     "Result",
     "State",
     "Template",
@@ -121,5 +146,6 @@ __all__ = [
     "Trainer",
     "Workers",
     "WorkersStatus",
+    "split_trainer",
     "trainer_sha256",
 ]
