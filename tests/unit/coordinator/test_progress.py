@@ -22,6 +22,7 @@ def at(step: int, **changes: Any) -> StepReport:
         "loss": 1.0,
         "samples_per_second": 640.0,
         "metrics": {},
+        "seconds": {},
     }
     return StepReport(**{**values, **changes})
 
@@ -48,7 +49,18 @@ def test_repeated_reports_and_steps_back_are_no_rates() -> None:
     assert progress.eta_seconds == pytest.approx(930 / 10)
 
 
-def test_after_a_regroup_the_gap_is_left_out() -> None:
+def test_after_a_regroup_the_new_rate_soon_counts() -> None:
+    tracker = ProgressTracker()
+    for count in range(9):
+        tracker.add(at(10 * count), 1.0 * count)
+    tracker.regrouped()
+    tracker.add(at(90), 100.0)
+    progress = tracker.add(at(92), 101.0)
+    assert progress.eta_seconds == pytest.approx(908 / 6)
+    assert tracker.add(at(94), 102.0).eta_seconds == pytest.approx(906 / 2)
+
+
+def test_after_a_pause_the_gap_is_left_out() -> None:
     tracker = ProgressTracker()
     tracker.add(at(0), 0.0)
     tracker.add(at(100), 10.0)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+from typing import get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shardwise.coordinator.protocol import (
     MAX_LINE,
     Ack,
+    Activity,
     Bye,
+    CheckpointReport,
     Failed,
     Fault,
     Finished,
@@ -20,12 +23,18 @@ from shardwise.coordinator.protocol import (
     Go,
     Hello,
     KeyValue,
+    Leave,
     Member,
     Message,
+    Phase,
+    Probe,
     ProtocolError,
+    Pulse,
+    Ready,
     Refusal,
     StepReport,
     Stop,
+    Suspect,
     Welcome,
     decode,
     encode,
@@ -40,6 +49,7 @@ values = st.recursive(
     max_leaves=5,
 )
 objects = st.dictionaries(texts, values, max_size=3)
+floats = st.floats(allow_nan=False)
 members = st.builds(Member, worker=texts, index=counts, step=st.none() | counts)
 assignments = st.builds(
     Assignment,
@@ -49,10 +59,20 @@ assignments = st.builds(
     trainer=objects,
     output=st.none() | objects,
     generation_floor=counts,
-    report_seconds=st.floats(allow_nan=False),
+    report_seconds=floats,
+    min_workers=counts,
+    gather_seconds=floats,
+    checkpoint=st.none() | objects,
+    recoveries=st.dictionaries(texts, counts, max_size=3),
+    seconds=st.dictionaries(texts, floats, max_size=3),
+    lost_steps=counts,
+    reached_step=counts,
 )
 member_lists = st.lists(members, max_size=4).map(tuple)
-floats = st.floats(allow_nan=False)
+phases = st.sampled_from(get_args(Phase))
+
+# Drawing is slow on a machine that has other things to do.
+patiently = settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 
 
 def messages() -> st.SearchStrategy[Message]:
@@ -64,12 +84,28 @@ def messages() -> st.SearchStrategy[Message]:
             index=counts,
             fingerprint=st.dictionaries(texts, texts | counts | floats),
             generation=counts,
-            phase=st.sampled_from(["idle", "forming", "training", "finished"]),
+            phase=phases,
             step=counts,
+            members=st.lists(texts, max_size=3).map(tuple),
         ),
+        st.builds(Ready, fingerprint=st.dictionaries(texts, texts | counts | floats)),
         st.builds(Ack, generation=counts, step=counts, digest=texts),
         st.builds(KeyValue, generation=counts, key=texts, value=st.binary(max_size=30)),
-        st.builds(Fault, generation=counts, message=texts),
+        st.builds(Fault, generation=counts, message=texts, peer=st.none() | texts),
+        st.builds(Suspect, generation=counts, step=counts, waited_seconds=floats),
+        st.builds(
+            Pulse,
+            nonce=counts,
+            generation=counts,
+            step=counts,
+            phase=phases,
+            activity=st.sampled_from(get_args(Activity)),
+            age_seconds=floats,
+            usual_seconds=floats,
+        ),
+        st.just(Leave()),
+        st.builds(CheckpointReport, step=counts, bytes=counts, seconds=floats, error=texts),
+        st.builds(Probe, nonce=counts),
         st.builds(
             StepReport,
             generation=counts,
@@ -79,12 +115,13 @@ def messages() -> st.SearchStrategy[Message]:
             loss=floats,
             samples_per_second=floats,
             metrics=st.dictionaries(texts, floats, max_size=3),
+            seconds=st.dictionaries(texts, floats, max_size=3),
         ),
         st.builds(Finished, result=st.none() | objects),
         st.builds(Failed, reason=texts, message=texts, detail=texts),
         st.builds(Welcome, assignment=assignments),
         st.builds(Refusal, reason=texts, message=texts),
-        st.builds(Generation, generation=counts, members=member_lists),
+        st.builds(Generation, generation=counts, members=member_lists, soft=st.booleans()),
         st.builds(
             Go,
             generation=counts,
@@ -96,6 +133,7 @@ def messages() -> st.SearchStrategy[Message]:
     )
 
 
+@patiently
 @given(messages())
 def test_every_message_survives_the_wire(message: Message) -> None:
     line = encode(message)
@@ -110,6 +148,7 @@ def test_arbitrary_lines_raise_nothing_else(line: bytes) -> None:
         decode(line)
 
 
+@patiently
 @given(messages(), st.data())
 def test_a_message_with_a_spoilt_field_is_refused_or_well_typed(
     message: Message, data: st.DataObject
@@ -142,7 +181,7 @@ def test_a_message_with_a_spoilt_field_is_refused_or_well_typed(
         (b'{"type":"finished","result":3}', "finished.result is a number, not an object"),
         (
             b'{"type":"hello","token":"","worker":"","index":0,"fingerprint":{},"phase":"asleep"}',
-            "hello.phase is none of idle, forming, training, finished",
+            "hello.phase is none of loading, ready, forming, training, finishing",
         ),
     ],
 )
@@ -179,6 +218,7 @@ def test_a_diverged_loss_and_an_unknown_key_pass() -> None:
         loss=math.nan,
         samples_per_second=math.inf,
         metrics={},
+        seconds={},
     )
     read = decode(encode(report))
     assert isinstance(read, StepReport)

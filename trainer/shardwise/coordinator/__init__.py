@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from shardwise.coordinator.protocol import Hello, ProtocolError, Refused
-from shardwise.coordinator.report import Assignment, Failure, Progress, TaskReport, TaskState
+from shardwise.coordinator.report import (
+    Assignment,
+    Cause,
+    CheckpointState,
+    Failure,
+    Loss,
+    Progress,
+    TaskReport,
+    TaskState,
+)
 from shardwise.coordinator.service import Authenticate, Coordinator, Identity
 
 __all__ = [
     "Assignment",
     "Authenticate",
+    "Cause",
+    "CheckpointState",
     "Coordinator",
     "Failure",
     "Hello",
     "Identity",
+    "Loss",
     "Progress",
     "ProtocolError",
     "Refused",

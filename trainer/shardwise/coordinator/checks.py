@@ -21,6 +21,12 @@ def fingerprint_difference(
     ]
     if not differing:
         return None
+    if len(differing) == 1 and fingerprint.get("gradient") != expected.get("gradient"):
+        return (
+            f"{worker} and {other} compute different gradients of the first shard: the entrypoint "
+            "is not deterministic, it must build the same model and data from the same seed in "
+            "every process; or the machines' CPUs differ"
+        )
     return (
         f"{'; '.join(differing)}: workers of one job need the same image and the same kind of "
         "machine, or their results would differ in the last bits"

@@ -1,8 +1,8 @@
 """Dataclasses as JSON values and back, every field checked against its annotation.
 
 Used by `protocol` alone, which says what the messages are; this module knows none of them. It
-covers the few kinds of fields that messages have: numbers, strings, bytes (base64), literals,
-tuples, mappings, nested dataclasses and their unions.
+covers the few kinds of fields that messages have: numbers, booleans, strings, bytes (base64),
+literals, tuples, mappings, nested dataclasses and their unions.
 """
 
 from __future__ import annotations
@@ -82,7 +82,12 @@ def _layout(kind: Any) -> tuple[tuple[str, str, Any, bool], ...]:
     """Name, key, annotation and whether it must be there, of every field of a dataclass."""
     hints = get_type_hints(kind)
     return tuple(
-        (each.name, _camel(each.name), hints[each.name], each.default is MISSING)
+        (
+            each.name,
+            _camel(each.name),
+            hints[each.name],
+            each.default is MISSING and each.default_factory is MISSING,
+        )
         for each in fields(kind)
     )
 
@@ -147,7 +152,14 @@ def _null(value: Any, where: str) -> None:
         raise _wrong(where, "null", value)
 
 
+def _boolean(value: Any, where: str) -> bool:
+    if not isinstance(value, bool):
+        raise _wrong(where, "a boolean", value)
+    return value
+
+
 _SIMPLE: dict[Any, Callable[[Any, str], Any]] = {
+    bool: _boolean,
     str: _string,
     int: _count,
     float: _float,

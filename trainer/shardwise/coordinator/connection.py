@@ -74,7 +74,9 @@ class Connection:
 
     def abort(self) -> None:
         """Drop the connection at once; a pending `receive` ends."""
-        self._writer.transport.abort()
+        # Python 3.11.2's TLS transport fails here once its connection is lost, which is as well.
+        with contextlib.suppress(AttributeError):
+            self._writer.transport.abort()
 
     async def close(self) -> None:
         """Flush what waits, for a short time, and close."""

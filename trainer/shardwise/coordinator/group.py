@@ -1,447 +1,462 @@
 """The group of one task: who is in it, in which generation, and what it has come to.
 
 A pure state machine between the service, which owns sockets and clocks, and nobody else. Events
-come in with the time they happened at; what comes out is the messages to send. It never reads a
-clock, never waits, and holds no connection.
+come in with the time they happened at; what comes out is what to send and whom to cut off. It
+never reads a clock, never waits, and holds no connection.
 
     waiting ─► forming ─► training ─► finished
-       │          ▲  │       │
-       │          └──┴───────┘  a fault, or a member back in phase `forming`: a new generation
-       └──────────┴──────────┴──────► failed
+       ▲          ▲  │       │
+       │          └──┴───────┤  a death, a fault: hard, at once; a join, a leave: soft
+       └─────────────────────┴─ fewer than the minimum
 
 A generation goes out to all members; once each has acked it, all get the go. Every generation has
-a number of its own and one list of members, so two lists can never both be current. The group of
-this version is fixed: it forms when every index is connected, and a lost member ends the task.
+a number of its own and one list of members, so two lists can never both be current. Here is what
+events mean; what follows from the state they leave is `generations`' to say.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Any
 
-from shardwise.coordinator.checks import digest_difference, fingerprint_difference
+from shardwise.coordinator import waiting
+from shardwise.coordinator.adoption import Adoption
+from shardwise.coordinator.checks import fingerprint_difference
+from shardwise.coordinator.generations import Action, Drop, Generations, Send
+from shardwise.coordinator.membership import Seat
 from shardwise.coordinator.progress import ProgressTracker
 from shardwise.coordinator.protocol import (
     Ack,
     Bye,
+    CheckpointReport,
     Failed,
     Fault,
     Finished,
-    FromCoordinator,
     FromWorker,
-    Generation,
-    Go,
     Hello,
     KeyValue,
-    Member,
+    Leave,
+    Pulse,
+    Ready,
     Refusal,
     Refused,
     StepReport,
     Stop,
+    Suspect,
     Welcome,
 )
-from shardwise.coordinator.report import Assignment, Failure, TaskReport, TaskState
+from shardwise.coordinator.report import Assignment, Cause, Failure, TaskReport, TaskState
 
-REGROUP_SECONDS = 0.05
-"""From a fault to the new generation: time for the cause, e.g. a death, to show as well."""
-REGROUP_LIMIT_SECONDS = 5.0
-REGROUP_ATTEMPTS = 10
-"""Generations in a row that may break before a step is done."""
-ADOPTION_GRACES = 3
-"""Grace periods that a running group gets to reconnect to a restarted coordinator."""
+__all__ = ["MESSAGE_LENGTH", "Action", "Drop", "Group", "Send"]
+
+RESEAT_SECONDS = 3.0
+"""How long the rest of a group is waited for that comes back after all its connections ended."""
 MESSAGE_LENGTH = 1000
 DETAIL_LENGTH = 8000
 _REASON = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}")
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
-    """A message to a worker's current connection, if it has one."""
-
-    worker: str
-    message: FromCoordinator
-
-
-@dataclass(slots=True)
-class _Seat:
-    """A member of the group, connected or awaited."""
-
-    hello: Hello
-    step: int
-    connected: bool = True
-    done: bool = False
-    """It has finished; its connection may go."""
-    lost_at: float | None = None
-
-    @property
-    def worker(self) -> str:
-        return self.hello.worker
-
-    @property
-    def index(self) -> int:
-        return self.hello.index
-
-
-@dataclass(slots=True)
 class Group:
-    """One task's group.
+    """One task's group. Every event gives what is to be done about it, in order.
 
     Args:
-        assignment: the task.
-        grace_seconds: how long a member may be away before it counts as lost.
+        assignment: the task. With a `generation_floor` it ran under an earlier coordinator, and
+            its workers may still train.
+        now: the time.
+        detection_seconds: how long a worker may take to answer a probe.
+        adoption_seconds: how long members that trained under an earlier coordinator may take to
+            come to this one.
     """
 
-    assignment: Assignment
-    grace_seconds: float
-    state: TaskState = field(default="waiting", init=False)
-    generation: int = field(default=0, init=False)
-    """The highest generation that was issued or heard of."""
-    failure: Failure | None = field(default=None, init=False)
-    result: Mapping[str, Any] | None = field(default=None, init=False)
-    _seats: dict[int, _Seat] = field(default_factory=dict, init=False)
-    _acks: dict[str, Ack] = field(default_factory=dict, init=False)
-    _progress: ProgressTracker = field(default_factory=ProgressTracker, init=False)
-    _regroup_at: float | None = field(default=None, init=False)
-    _adopt_by: float | None = field(default=None, init=False)
-    _trouble: str = field(default="", init=False)
-    _trained: bool = field(default=False, init=False)
-    """Some member holds state that a worker which comes anew does not have."""
-    _step: int = field(default=0, init=False)
-    _attempts: int = field(default=0, init=False)
-    _attempts_step: int = field(default=0, init=False)
-
-    def __post_init__(self) -> None:
-        self.generation = self.assignment.generation_floor
+    def __init__(
+        self,
+        assignment: Assignment,
+        now: float,
+        *,
+        detection_seconds: float = 0.5,
+        adoption_seconds: float = 10.0,
+    ) -> None:
+        self.result: Mapping[str, Any] | None = None
+        self._finished = False
+        self._adoption_seconds = adoption_seconds
+        self._progress = ProgressTracker()
+        self._generations = Generations(assignment, now, detection_seconds, adoption_seconds)
+        self._seats = self._generations.seats
 
     # Events.
 
-    def joined(self, hello: Hello, now: float) -> list[Send]:
+    def joined(self, hello: Hello, now: float) -> list[Action]:
         """A worker has connected, for the first time or again.
 
         Raises:
             Refused: it cannot be a member; what the group holds is unchanged.
         """
-        if hello.phase == "finished":
-            return self._joined_finished(hello, now)
+        if self._finished:
+            return [Send(hello.worker, Bye())]
         if self.failure is not None:
-            return [Send(hello.worker, Stop(reason=self.failure.reason, message=self._ended()))]
-        seat = self._seat(hello.worker)
-        if self.state == "finished":
-            if seat is None:
-                return [Send(hello.worker, Stop(reason="Completed", message=self._ended()))]
-            # A member that was about to finish as well, when its connection broke.
-            seat.connected = True
-            return [Send(hello.worker, self._welcome())]
-        self._check(hello, seat)
-        return self._seated(hello, now)
+            message = f"the task has failed: {self.failure.message}"
+            return [Send(hello.worker, Stop(reason=self.failure.reason, message=message))]
+        self._check(hello)
+        generations = self._generations
+        generations.send(hello.worker, Welcome(assignment=self.assignment))
+        generations.number = max(generations.number, hello.generation)
+        generations.tally.reached(hello.step)
+        if hello.worker in self._seats and not self._stays(hello, now):
+            generations.lose(hello.worker, "Killed", now)
+        if hello.worker not in self._seats:
+            self._seat(hello, now)
+        return self._settled(now)
 
-    def received(self, worker: str, message: FromWorker, now: float) -> list[Send]:
+    def received(self, worker: str, message: FromWorker, now: float) -> list[Action]:
         """A worker has sent a message on its current connection."""
-        seat = self._seat(worker)
+        seat = self._seats.get(worker)
+        if seat is None or self.ended:
+            return [Send(worker, Bye())] if isinstance(message, Finished | Failed) else []
         match message:
-            case Finished():
-                return self._finished(worker, seat, message, now)
-            case Failed():
-                return self._failed(worker, message)
-        if seat is None or self.state in ("finished", "failed"):
-            return []
-        match message:
+            case Ready():
+                self._ready(seat, message, now)
             case Ack():
-                return self._acked(seat, message)
-            case KeyValue() if message.generation == self.generation and self._regroup_at is None:
-                return self._to_members(message)
-            case Fault() if message.generation == self.generation:
-                return self._regroup(now, f"{worker}: {message.message}")
-            case StepReport() if message.generation == self.generation and seat.index == 0:
-                self._step = max(self._step, message.step)
-                self._progress.add(message, now)
-        return []
+                self._acked(seat, message, now)
+            case KeyValue():
+                self._relay(message)
+            case Fault() | Suspect():
+                self._doubt(seat, message, now)
+            case Pulse():
+                self._generations.watch.answer(worker, message, now)
+            case StepReport():
+                self._stepped(seat, message, now)
+            case CheckpointReport():
+                self._generations.tally.checkpointed(message, now)
+            case Leave():
+                seat.leaving = True
+            case Finished():
+                self._done(seat, message)
+            case Failed():
+                self._failed(seat, message)
+        return self._settled(now)
 
-    def disconnected(self, worker: str, now: float) -> list[Send]:
+    def disconnected(self, worker: str, now: float) -> list[Action]:
         """A worker's current connection has ended."""
-        seat = self._seat(worker)
-        if seat is None:
-            return []
-        seat.connected = False
-        if self.state == "waiting" and not self._trained:
-            del self._seats[seat.index]
-        elif not seat.done and self.state not in ("finished", "failed"):
-            seat.lost_at = now
-        return []
+        self._lose(worker, "Killed", now)
+        return self._settled(now)
 
-    def tick(self, now: float) -> list[Send]:
+    def lost(self, worker: str, cause: Cause, now: float) -> list[Action]:
+        """A worker is gone for another reason, e.g. its pod is; it is cut off, if it lives."""
+        if worker in self._seats:
+            self._generations.actions.append(Drop(worker))
+        self._lose(worker, cause, now)
+        return self._settled(now)
+
+    def resize(self, workers: int, min_workers: int, now: float) -> list[Action]:
+        """Another number of members is wanted; more than `workers` leave at the next boundary.
+
+        A group that trains with fewer than a raised minimum goes on; its next one waits.
+        """
+        self._generations.assignment = replace(
+            self.assignment, workers=workers, min_workers=min_workers
+        )
+        return self._settled(now)
+
+    def drain(self, reason: str, now: float) -> list[Action]:
+        """All workers are to leave at the next boundary, with a checkpoint, for good."""
+        self._generations.draining = _line(reason, MESSAGE_LENGTH)
+        return self._settled(now)
+
+    def tick(self, now: float) -> list[Action]:
         """Time has come to `now`: whatever `next_deadline` was set for is done."""
-        if self.state in ("finished", "failed"):
-            return []
-        for seat in self._seats.values():
-            if seat.lost_at is not None and now >= seat.lost_at + self.grace_seconds:
-                return self._lose(seat.worker)
-        if self._regroup_at is None:
-            return []
-        if self._missing():
-            if self._adopt_by is not None and now >= self._adopt_by:
-                message = f"no worker of index {self._missing()[0]} came back to this coordinator"
-                return self._fail(Failure(reason="WorkerLost", message=self._advice(message)))
-        elif now >= self._regroup_at and self._all_there():
-            return self._begin()
-        return []
+        return self._settled(now)
 
-    def close(self, reason: str, message: str) -> list[Send]:
+    def close(self, reason: str, message: str) -> list[Action]:
         """The task is taken away, e.g. its job was deleted."""
-        return self._to_members(Stop(reason=reason, message=message))
+        return [Send(worker, Stop(reason=reason, message=message)) for worker in self._seats]
 
     # What the group tells.
 
+    @property
+    def assignment(self) -> Assignment:
+        return self._generations.assignment
+
+    @property
+    def failure(self) -> Failure | None:
+        return self._generations.failure
+
+    @property
+    def ended(self) -> bool:
+        return self._finished or self.failure is not None
+
+    @property
+    def state(self) -> TaskState:
+        generations = self._generations
+        if self._finished:
+            return "finished"
+        if self.failure is not None:
+            return "failed"
+        if generations.running is not None:
+            return "training" if generations.hard_at is None else "forming"
+        if generations.forming is None or generations.parked:
+            return "waiting"
+        return "forming" if generations.forming.members else "waiting"
+
     def next_deadline(self) -> float | None:
         """When `tick` is to be called next; None if only an event can move the group."""
-        if self.state in ("finished", "failed"):
-            return None
-        deadlines = [
-            seat.lost_at + self.grace_seconds
-            for seat in self._seats.values()
-            if seat.lost_at is not None
-        ]
-        if self._regroup_at is not None:
-            if self._missing():
-                deadlines += [] if self._adopt_by is None else [self._adopt_by]
-            elif self._all_there():
-                deadlines.append(self._regroup_at)
-        return min(deadlines, default=None)
+        return None if self.ended else self._generations.next_deadline()
 
     def report(self) -> TaskReport:
-        """The task as it is now; `progress.at` is in the clock of the events."""
+        """The task as it is now; all times are in the clock of the events."""
+        generations, tally = self._generations, self._generations.tally
+        ranked = sorted(self._seats.values(), key=lambda seat: seat.rank)
+        current = generations.running or generations.forming
+        members = () if current is None else current.members
         return TaskReport(
             state=self.state,
-            generation=self.generation,
-            connected=tuple(seat.worker for seat in self._ranked() if seat.connected),
+            generation=generations.number,
+            connected=tuple(seat.worker for seat in ranked),
             workers=self.assignment.workers,
             progress=self._progress.latest,
             failure=self.failure,
             result=self.result,
+            members=tuple(worker for worker in members if worker in self._seats),
+            standbys=tuple(
+                seat.worker for seat in ranked if seat.loaded and seat.worker not in members
+            ),
+            waiting=self._waiting(),
+            recoveries=dict(tally.recoveries),
+            losses=tuple(tally.losses),
+            recovery_seconds=tally.recovery_seconds,
+            seconds=dict(tally.seconds),
+            checkpoint=tally.checkpoint,
+            lost_steps=tally.lost_steps,
         )
 
-    # Joining.
+    def _waiting(self) -> str:
+        generations, assignment = self._generations, self.assignment
+        trouble, adoption = generations.trouble, generations.adoption
+        if self.state in ("training", "finished", "failed"):
+            return ""
+        if generations.draining is not None:
+            return waiting.draining(generations.draining, len(self._seats))
+        if adoption is not None:
+            return waiting.coming_back(
+                adoption.awaited(), adoption.generation, self._adoption_seconds
+            )
+        if generations.running is not None:
+            return waiting.trying_again(trouble.attempts, trouble.last, trouble.delay())
+        if generations.forming is not None and not generations.parked:
+            return waiting.forming(generations.forming.missing, generations.forming.number)
+        ready = sum(seat.loaded and not seat.leaving for seat in self._seats.values())
+        loading = sum(not seat.loaded for seat in self._seats.values())
+        return waiting.too_few(
+            ready, loading, generations.needed, assignment.workers, assignment.gather_seconds
+        )
 
-    def _check(self, hello: Hello, seat: _Seat | None) -> None:
-        """Whether a worker may take its place, in a task that is under way."""
-        worker, index, workers = hello.worker, hello.index, self.assignment.workers
-        if index >= workers:
-            raise Refused("RefusedWorker", f"index {index} is not below the {workers} workers")
-        if seat is not None and seat.index != index:
-            raise Refused("RefusedWorker", f"{worker} is index {seat.index} here, not {index}")
-        held = self._seats.get(index)
-        if held is not None and held is not seat:
-            raise Refused("RefusedWorker", f"index {index} is taken by worker {held.worker}")
-        if hello.phase == "idle" and self._trained:
+    # What events mean.
+
+    def _settled(self, now: float) -> list[Action]:
+        generations = self._generations
+        if not self.ended:
+            before = generations.reporter
+            generations.settle(now)
+            if self.state == "waiting":
+                self._progress.pause()
+            elif generations.reporter != before:
+                self._progress.regrouped()
+        actions, generations.actions = generations.actions, []
+        return actions
+
+    def _lose(self, worker: str, cause: Cause, now: float) -> None:
+        generations = self._generations
+        if self.ended:  # who goes now is no loss
+            self._seats.pop(worker, None)
+            return
+        if generations.adoption is not None:
+            generations.adoption.lost(worker, cause, now)
+        if worker in self._seats:
+            generations.lose(worker, cause, now)
+
+    def _check(self, hello: Hello) -> None:
+        """Whether a worker may take part."""
+        seat = self._seats.get(hello.worker)
+        if seat is not None and seat.index != hello.index:
             raise Refused(
-                "RefusedWorker",
-                f"the group is at step {self._step} already, and {worker} comes without the "
-                "training's state; a running group takes in no new worker",
+                "RefusedWorker", f"{hello.worker} is index {seat.index} here, not {hello.index}"
             )
-        for other in self._ranked():
-            difference = fingerprint_difference(
-                worker, hello.fingerprint, other.worker, other.hello.fingerprint
-            )
-            if other is not seat and difference:
-                raise Refused("RefusedWorker", difference)
-
-    def _seated(self, hello: Hello, now: float) -> list[Send]:
-        sends = [Send(hello.worker, self._welcome())]
-        current = hello.generation == self.generation
-        self.generation = max(self.generation, hello.generation)
-        self._step = max(self._step, hello.step)
-        self._seats[hello.index] = _Seat(hello=hello, step=hello.step)
-        if hello.phase == "training" or (hello.phase == "forming" and hello.step > 0):
-            sends += self._mark_trained(now)
-        if self.state == "waiting":
-            return sends + self._form(now)
-        if not (self.state == "training" and hello.phase == "training" and current):
-            sends += self._regroup(now, f"{hello.worker} reconnected in phase {hello.phase}")
-        return sends
-
-    def _joined_finished(self, hello: Hello, now: float) -> list[Send]:
-        """It may go; but rank 0 must first bring its result, which was lost with its connection."""
-        sends = [Send(hello.worker, self._welcome())]
-        held = self._seats.get(hello.index)
-        fits = hello.index < self.assignment.workers and (
-            held is None or held.worker == hello.worker
+        difference = self._difference(
+            hello.worker, dict(hello.fingerprint), whole=hello.phase != "loading"
         )
-        if not fits or self.state in ("finished", "failed"):
-            return [*sends, Send(hello.worker, Bye())]
-        done = hello.index != 0
-        if done:
-            sends.append(Send(hello.worker, Bye()))
-        self.generation = max(self.generation, hello.generation)
-        self._step = max(self._step, hello.step)
-        self._seats[hello.index] = _Seat(hello=hello, step=hello.step, done=done)
-        sends += self._mark_trained(now)
-        return sends + (self._form(now) if self.state == "waiting" else [])
-
-    def _mark_trained(self, now: float) -> list[Send]:
-        """A member brings state along, so one without any cannot be its peer any more."""
-        if self._trained:
-            return []
-        self._trained = True
-        self._adopt_by = now + ADOPTION_GRACES * self.grace_seconds
-        fresh = [seat for seat in self._ranked() if seat.hello.phase == "idle"]
-        for seat in fresh:
-            del self._seats[seat.index]
-        message = "the group is training already, and this worker comes without its state"
-        refusal = Refusal(reason="RefusedWorker", message=message)
-        return [Send(seat.worker, refusal) for seat in fresh]
-
-    # Generations.
-
-    def _form(self, now: float) -> list[Send]:
-        """With every index there: adopt a group that trains, or make one."""
-        in_step = all(
-            seat.hello.phase in ("training", "finished")
-            and seat.hello.generation == self.generation
-            for seat in self._seats.values()
-        )
-        if not in_step and self._trained and self._regroup_at is None:
-            self._regroup_at = now
-        if self._missing() or not self._all_there():
-            return []
-        if in_step and self._regroup_at is None:
-            self.state = "training"
-            return []
-        return self._begin()
-
-    def _regroup(self, now: float, trouble: str) -> list[Send]:
-        """A new generation is needed, a little later."""
-        self._trouble = _line(trouble, MESSAGE_LENGTH // 2)
-        if self._regroup_at is None:
-            delay = REGROUP_SECONDS * 2 ** max(0, self._attempts - 1)
-            self._regroup_at = now + min(delay, REGROUP_LIMIT_SECONDS)
-            self._progress.pause()
-        if self.state == "training":
-            self.state = "forming"
-        return []
-
-    def _begin(self) -> list[Send]:
-        self._regroup_at = None
-        if any(seat.done for seat in self._seats.values()):
-            message = "a member broke off after another had finished"
-            return self._fail(Failure(reason="WorkerLost", message=self._advice(message)))
-        if self._step > self._attempts_step:
-            self._attempts, self._attempts_step = 0, self._step
-        self._attempts += 1
-        if self._attempts > REGROUP_ATTEMPTS:
-            message = (
-                f"{REGROUP_ATTEMPTS} generations in a row broke before a step was done, the last "
-                f"by {self._trouble or 'a reconnect'}; the workers must be able to reach each other"
-            )
-            return self._fail(Failure(reason="WorkerLost", message=self._advice(message)))
-        self.state = "forming"
-        self.generation += 1
-        self._acks.clear()
-        return self._to_members(Generation(generation=self.generation, members=self._members()))
-
-    def _acked(self, seat: _Seat, ack: Ack) -> list[Send]:
-        if (
-            self.state != "forming"
-            or self._regroup_at is not None
-            or ack.generation != self.generation
-        ):
-            return []
-        self._acks[seat.worker] = ack
-        seat.step = ack.step
-        self._step = max(self._step, ack.step)
-        ranked = self._ranked()
-        if not self._all_there() or any(each.worker not in self._acks for each in ranked):
-            return []
-        difference = digest_difference({each.worker: self._acks[each.worker] for each in ranked})
         if difference:
-            return self._fail(Failure(reason="RefusedWorker", message=difference))
-        self.state = "training"
-        self._trained = True
-        steps = tuple(each.step for each in ranked)
-        return self._to_members(
-            Go(generation=self.generation, members=self._members(), steps=steps)
+            raise Refused("RefusedWorker", difference)
+
+    def _difference(
+        self, worker: str, fingerprint: dict[str, str | int | float], *, whole: bool
+    ) -> str | None:
+        """How a worker differs from the others, in what both have told of themselves."""
+        for other in self._seats.values():
+            if other.worker == worker:
+                continue
+            mine, theirs = fingerprint, other.fingerprint
+            if not (whole and other.loaded):
+                both = mine.keys() & theirs.keys()
+                mine = {key: mine[key] for key in both}
+                theirs = {key: theirs[key] for key in both}
+            difference = fingerprint_difference(worker, mine, other.worker, theirs)
+            if difference:
+                return difference
+        return None
+
+    def _seat(self, hello: Hello, now: float) -> None:
+        """A worker that the group does not know takes its place."""
+        generations = self._generations
+        in_group = hello.phase not in ("loading", "ready")
+        if generations.adoption is None and in_group and not generations.group():
+            # All connections ended, not the workers: e.g. this machine was cut off.
+            generations.adoption = Adoption(now + RESEAT_SECONDS)
+            generations.running = generations.forming = generations.hard_at = None
+        if generations.adoption is not None:
+            generations.adoption.came(hello, now)
+        generations.changed_at = now
+        self._seats[hello.worker] = Seat(
+            worker=hello.worker,
+            index=hello.index,
+            fingerprint=dict(hello.fingerprint),
+            step=hello.step,
+            loaded=hello.phase != "loading",
+            holds=hello.step > 0 or hello.phase in ("training", "finishing"),
         )
 
-    # Ends.
+    def _stays(self, hello: Hello, now: float) -> bool:
+        """Whether a seated worker that has connected anew is where it was.
 
-    def _finished(
-        self, worker: str, seat: _Seat | None, message: Finished, now: float
-    ) -> list[Send]:
-        if seat is not None:
-            seat.done = True
-            seat.lost_at = None
-            if seat.index == 0 and self.state != "failed":
-                self.state = "finished"
-                self.result = self.result if message.result is None else message.result
-            elif self.state == "forming":
-                self._regroup(now, f"{worker} finished")
-        return [Send(worker, Bye())]
+        What was under way on its former connection may be lost, both ways.
+        """
+        generations, worker = self._generations, hello.worker
+        running, forming = generations.running, generations.forming
+        in_step = hello.phase in ("training", "finishing")
+        if running is not None and worker in running.members:
+            if worker in running.gone:
+                return False
+            if hello.generation == running.number and not in_step:
+                generations.trouble.fault(worker, None, "its exchange broke")
+                generations.broke(now)
+            elif hello.generation != running.number and not self._lost_track(hello, now):
+                return False
+            if forming is not None and worker not in forming.acks:
+                generations.announce(worker)
+        elif forming is not None and worker in forming.members:
+            if hello.phase == "loading":
+                return False
+            if not self._lost_track(hello, now):
+                generations.announce(worker)
+        else:
+            return False
+        seat = self._seats[worker]
+        seat.step, seat.done = max(seat.step, hello.step), False
+        return True
 
-    def _failed(self, worker: str, message: Failed) -> list[Send]:
-        sends = [Send(worker, Bye())]
-        seat = self._seat(worker)
-        if seat is None or self.state in ("finished", "failed"):
-            return sends
-        seat.done = True
-        failure = Failure(
-            reason=message.reason if _REASON.fullmatch(message.reason) else "UserCodeFailed",
-            message=_line(message.message, MESSAGE_LENGTH),
-            detail=message.detail[-DETAIL_LENGTH:],
-            worker=worker,
+    def _lost_track(self, hello: Hello, now: float) -> bool:
+        """A member acked the generation that forms; that ack, or the go, may be lost."""
+        forming = self._generations.forming
+        if forming is None or hello.generation != forming.number:
+            return False
+        if hello.worker in forming.members:
+            self._generations.stale(now)
+        return True
+
+    def _ready(self, seat: Seat, message: Ready, now: float) -> None:
+        whole = {**seat.fingerprint, **message.fingerprint}
+        difference = self._difference(seat.worker, whole, whole=True)
+        if difference:
+            self._generations.send(
+                seat.worker, Refusal(reason="RefusedWorker", message=difference[:MESSAGE_LENGTH])
+            )
+            self._generations.lose(seat.worker, "Killed", now)
+            return
+        seat.fingerprint = whole
+        seat.loaded = True
+        self._generations.changed_at = now
+
+    def _acked(self, seat: Seat, ack: Ack, now: float) -> None:
+        generations = self._generations
+        running, forming = generations.running, generations.forming
+        if generations.adoption is not None:
+            # Of a generation that an earlier coordinator has issued.
+            generations.adoption.left(seat.worker, now)
+        elif forming is not None and ack.generation == forming.number:
+            seat.step = ack.step
+            if seat.worker in forming.members:
+                forming.acks[seat.worker] = ack
+                generations.acked(seat.worker, now)
+            elif running is not None:
+                running.gone.add(seat.worker)
+        elif running is not None and ack.generation > running.number:
+            generations.trouble.fault(seat.worker, None, "it left for an older generation")
+            generations.broke(now)
+
+    def _relay(self, message: KeyValue) -> None:
+        running = self._generations.running
+        if running is not None and message.generation == running.number:
+            for worker in running.members:
+                if worker in self._seats:
+                    self._generations.send(worker, message)
+
+    def _doubt(self, seat: Seat, message: Fault | Suspect, now: float) -> None:
+        """A worker's exchange broke, or takes too long."""
+        generations, running = self._generations, self._generations.running
+        if generations.adoption is not None:
+            if isinstance(message, Fault):
+                generations.adoption.left(seat.worker, now)
+            else:
+                generations.adoption.hurry(now)
+        elif (
+            running is not None
+            and message.generation == running.number
+            and seat.worker in running.members
+        ):
+            if isinstance(message, Fault):
+                text = _line(message.message, MESSAGE_LENGTH // 2)
+                generations.trouble.fault(seat.worker, message.peer, text)
+                generations.broke(now)
+            else:
+                generations.watch.suspect(seat.worker, message.step, now)
+
+    def _stepped(self, seat: Seat, message: StepReport, now: float) -> None:
+        generations = self._generations
+        if (message.generation, seat.worker) != generations.reporter:
+            return
+        generations.heard_at = now
+        seat.step = max(seat.step, message.step)
+        for worker in generations.running.members if generations.running else ():
+            if worker in self._seats:
+                # A step takes all members: none is further back than the one before.
+                other = self._seats[worker]
+                other.step = max(other.step, message.step - 1)
+        generations.tally.reached(message.step)
+        generations.tally.spent(message.seconds)
+        self._progress.add(message, now)
+
+    def _done(self, seat: Seat, message: Finished) -> None:
+        """A member is past the last step; rank 0's result, from whom it may come, ends the task."""
+        generations = self._generations
+        if message.result is None:
+            if generations.adoption is not None or seat.worker in generations.group():
+                seat.done = generations.past_end = True
+            return
+        self._finished = True
+        self.result = message.result
+        for worker in self._seats:
+            generations.send(worker, Bye())
+
+    def _failed(self, seat: Seat, message: Failed) -> None:
+        self._generations.send(seat.worker, Bye())
+        self._generations.fail(
+            Failure(
+                reason=message.reason if _REASON.fullmatch(message.reason) else "UserCodeFailed",
+                message=_line(message.message, MESSAGE_LENGTH),
+                detail=message.detail[-DETAIL_LENGTH:],
+                worker=seat.worker,
+            )
         )
-        return sends + self._fail(failure)
-
-    def _lose(self, worker: str) -> list[Send]:
-        message = self._advice(
-            f"worker {worker} was lost: its connection ended, and it did not come back within "
-            f"{self.grace_seconds:g} s"
-        )
-        return self._fail(Failure(reason="WorkerLost", message=message, worker=worker))
-
-    def _fail(self, failure: Failure) -> list[Send]:
-        self.state = "failed"
-        self.failure = failure
-        return self._to_members(Stop(reason=failure.reason, message=self._ended()))
-
-    def _advice(self, message: str) -> str:
-        return f"at step {self._step}, {message}; look at the workers' logs and start the job again"
-
-    def _ended(self) -> str:
-        if self.failure is None:
-            return "the task has finished"
-        return f"the task has failed: {self.failure.message}"
-
-    # Small queries.
-
-    def _seat(self, worker: str) -> _Seat | None:
-        return next((seat for seat in self._seats.values() if seat.worker == worker), None)
-
-    def _ranked(self) -> list[_Seat]:
-        return [self._seats[index] for index in sorted(self._seats)]
-
-    def _members(self) -> tuple[Member, ...]:
-        return tuple(
-            Member(worker=seat.worker, index=seat.index, step=seat.step) for seat in self._ranked()
-        )
-
-    def _missing(self) -> list[int]:
-        return [index for index in range(self.assignment.workers) if index not in self._seats]
-
-    def _all_there(self) -> bool:
-        """No member is awaited: each is connected, or needs no connection any more."""
-        return all(seat.connected or seat.done for seat in self._seats.values())
-
-    def _to_members(self, message: FromCoordinator) -> list[Send]:
-        """To every member with a connection that has not finished."""
-        return [
-            Send(seat.worker, message)
-            for seat in self._ranked()
-            if seat.connected and not seat.done
-        ]
-
-    def _welcome(self) -> Welcome:
-        return Welcome(assignment=self.assignment)
 
 
 def _line(text: str, length: int) -> str:

@@ -48,11 +48,22 @@ class ProgressTracker:
             eta_seconds=self._eta(report),
             at=now,
             metrics=report.metrics,
+            stage=report.stage,
         )
         return self.latest
 
+    def regrouped(self) -> None:
+        """The group has changed: its rates soon count for more than those before.
+
+        The interval with the change in it is kept out of them.
+        """
+        self._last = None
+        for rates in (self._steps_per_second, self._samples_per_second):
+            for _ in range(len(rates) - 1):
+                rates.popleft()
+
     def pause(self) -> None:
-        """The next interval holds more than training, e.g. a regroup: leave it out."""
+        """Nobody trains: the next interval is left out, and no remaining time is known."""
         self._last = None
         if self.latest is not None:
             self.latest = replace(self.latest, eta_seconds=None)

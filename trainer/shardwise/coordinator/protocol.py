@@ -22,7 +22,9 @@ __all__ = [
     "MAX_LINE",
     "PROTOCOL",
     "Ack",
+    "Activity",
     "Bye",
+    "CheckpointReport",
     "Failed",
     "Fault",
     "Finished",
@@ -32,24 +34,37 @@ __all__ = [
     "Go",
     "Hello",
     "KeyValue",
+    "Leave",
     "Member",
     "Message",
     "Phase",
+    "Probe",
     "ProtocolError",
+    "Pulse",
+    "Ready",
     "Refusal",
     "Refused",
     "StepReport",
     "Stop",
+    "Suspect",
     "Welcome",
     "decode",
     "encode",
 ]
 
-PROTOCOL = 1
+PROTOCOL = 2
 MAX_LINE = 1 << 20
 """Longest line in bytes, its newline included."""
 
-Phase = Literal["idle", "forming", "training", "finished"]
+Phase = Literal["loading", "ready", "forming", "training", "finishing"]
+"""Where a worker stands.
+
+loading: it builds its task. ready: loaded, in no group yet. forming: it has left a group, or acked
+a generation, and waits. training: in the group of its generation. finishing: past the last step,
+and its `finished` is sent or soon will be.
+"""
+Activity = Literal["loading", "waiting", "computing", "exchanging", "finishing"]
+"""What a worker's main thread was doing at its last beat."""
 Scalar: TypeAlias = str | int | float
 
 
@@ -82,18 +97,27 @@ class Member:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hello:
-    """The first message of a connection, and of every later one of the same worker."""
+    """The first message of a connection, and of every later one of the same worker.
+
+    It stands for everything that was under way on the worker's former connection. A worker in
+    phase `finishing` sends its `finished` again after it, one that was leaving its `leave`.
+    """
 
     type: ClassVar[str] = "hello"
     token: str
     worker: str
     index: int
     fingerprint: Mapping[str, Scalar]
-    """What must be equal in all members for equal bits: torch version, CPU capability, ..."""
+    """What must be equal in all members for equal bits: torch version, CPU capability, ...
+
+    Past phase `loading` all of what `ready` says.
+    """
     generation: int = 0
-    """The generation the worker is in, 0 for none."""
-    phase: Phase = "idle"
+    """The generation the worker is in, or has acked last; 0 for none."""
+    phase: Phase = "loading"
     step: int = 0
+    members: tuple[str, ...] = ()
+    """The workers of `generation`, by rank."""
     protocol: int = PROTOCOL
 
     def __repr__(self) -> str:
@@ -102,8 +126,25 @@ class Hello:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """The task is loaded: from now on the worker may be put in a generation.
+
+    The fingerprint is hello's and what loading has shown: threads, the number of parameters, a
+    hash of shard 0's gradient at step 0.
+    """
+
+    type: ClassVar[str] = "ready"
+    fingerprint: Mapping[str, Scalar]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ack:
-    """The worker has left its old group, and stands at `step` with the state of this digest."""
+    """The worker has left its old group, and stands at `step` with the state of this digest.
+
+    One that is no member of a soft generation acks it at the boundary too: it has left. A worker
+    that restored a checkpoint before acking is at that checkpoint's step. An empty digest is
+    compared with nothing.
+    """
 
     type: ClassVar[str] = "ack"
     generation: int
@@ -128,6 +169,41 @@ class Fault:
     type: ClassVar[str] = "fault"
     generation: int
     message: str
+    peer: str | None = None
+    """The worker that it could not reach or was cut off from, where that is known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suspect:
+    """The worker waits in the exchange of `step` for longer than it usually does."""
+
+    type: ClassVar[str] = "suspect"
+    generation: int
+    step: int
+    waited_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pulse:
+    """The answer to a probe, by the thread that reads this connection: how the main thread is."""
+
+    type: ClassVar[str] = "pulse"
+    nonce: int
+    generation: int
+    step: int
+    phase: Phase
+    activity: Activity
+    age_seconds: float
+    """Since the main thread last said what it does."""
+    usual_seconds: float
+    """The longest ordinary time between two such beats so far; 0: not known yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leave:
+    """The worker was asked to go (SIGTERM), and wants out at the next step boundary."""
+
+    type: ClassVar[str] = "leave"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,11 +218,27 @@ class StepReport:
     loss: float
     samples_per_second: float
     metrics: Mapping[str, float]
+    seconds: Mapping[str, float]
+    """Wall seconds since the report before by kind: productive, rendezvous, recovery, checkpoint,
+    retried, waiting."""
+    stage: str = ""
+    """What is under way besides training; empty while it trains."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointReport:
+    """A checkpoint of this step was committed, or failed where `error` says why."""
+
+    type: ClassVar[str] = "checkpoint"
+    step: int
+    bytes: int
+    seconds: float
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """Training is over for this worker; rank 0 gives the result, the others None."""
+    """Training is over for this worker; rank 0 gives the result, the others None and wait."""
 
     type: ClassVar[str] = "finished"
     result: Mapping[str, Any] | None = None
@@ -184,21 +276,42 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
-    """Leave the old group and ack: a new one is to form of these members."""
+    """A new group is to form of these members: leave the old one, and ack.
+
+    Soft: go on until the step boundary at which the flag in the summed vector says that all
+    switch. Not soft: abort the old group now. Who is in no running group acks at once either way.
+    Who is not in `members` leaves, and ends well; with no members at all everybody leaves, and
+    what they hold is written as a checkpoint first.
+
+    The steps of `members` are what is known of them; where all are 0 nobody holds any training's
+    state, and a member restores the newest checkpoint, if there is one, before it acks.
+    """
 
     type: ClassVar[str] = "generation"
     generation: int
     members: tuple[Member, ...]
+    soft: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Go:
-    """All members have acked: connect to each other. `steps[rank]` is where each member stands."""
+    """All members have acked: connect to each other. `steps[rank]` is where each member stands.
+
+    Laggards copy from the first rank that stands highest.
+    """
 
     type: ClassVar[str] = "go"
     generation: int
     members: tuple[Member, ...]
     steps: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """How is the main thread? Sent on suspicion only, and answered at once with a pulse."""
+
+    type: ClassVar[str] = "probe"
+    nonce: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,13 +325,27 @@ class Stop:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bye:
-    """`finished` or `failed` has been taken in: closing is fine now."""
+    """The worker may end well: the task has finished, its failure was taken in, or it is not
+    needed (its `leave` where it is in no group)."""
 
     type: ClassVar[str] = "bye"
 
 
-FromWorker: TypeAlias = Hello | Ack | KeyValue | Fault | StepReport | Finished | Failed
-FromCoordinator: TypeAlias = Welcome | Refusal | Generation | Go | KeyValue | Stop | Bye
+FromWorker: TypeAlias = (
+    Hello
+    | Ready
+    | Ack
+    | KeyValue
+    | Fault
+    | Suspect
+    | Pulse
+    | Leave
+    | StepReport
+    | CheckpointReport
+    | Finished
+    | Failed
+)
+FromCoordinator: TypeAlias = Welcome | Refusal | Generation | Go | KeyValue | Probe | Stop | Bye
 Message: TypeAlias = FromWorker | FromCoordinator
 
 _KINDS: dict[str, Any] = {kind.type: kind for kind in get_args(Message)}

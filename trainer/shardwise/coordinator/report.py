@@ -7,10 +7,21 @@ nothing here knows of sockets, of Kubernetes or of torch.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 TaskState = Literal["waiting", "forming", "training", "finished", "failed"]
+
+SUSPICION_PART = 0.4
+"""Of the detection time."""
+
+Cause = Literal["Killed", "Hung", "Unreachable", "Broken", "Preempted", "Joined", "Resized"]
+"""Why a group changed.
+
+Killed: a member's connection ended. Hung: its main thread stands still. Unreachable: it does not
+answer. Broken: an exchange broke and all members live. Preempted: it asked to leave. Joined: a
+worker came in. Resized: a worker went because fewer are wanted.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +33,7 @@ class Assignment:
     name: str
     """The job's name: the output goes into a folder of this name."""
     workers: int
-    """How many distinct indices form the group."""
+    """The most members that the group may have; further ready workers stand by."""
     trainer: Mapping[str, Any]
     """`spec.trainer` as the manifest has it (camelCase keys)."""
     output: Mapping[str, Any] | None = None
@@ -31,6 +42,25 @@ class Assignment:
     """Generations are numbered above this: the high-water mark of an earlier coordinator."""
     report_seconds: float = 5.0
     """How often rank 0 sends its progress."""
+    min_workers: int = 1
+    """The fewest members that train; below, the task waits."""
+    detection_seconds: float | None = None
+    """How long it may take to notice a worker that hangs or is cut off: SUSPICION_PART of it until
+    its peers suspect it, the rest for its answer. None: as the coordinator has it for all tasks."""
+    gather_seconds: float = 5.0
+    """How long the set of connected workers must be unchanged before fewer than `workers` start."""
+    checkpoint: Mapping[str, Any] | None = None
+    """`spec.checkpoint` as the manifest has it; None: no checkpoints."""
+    compression: Mapping[str, Any] | None = None
+    """`spec.compression` as the manifest has it; None: none."""
+    recoveries: Mapping[str, int] = field(default_factory=dict)
+    """What earlier coordinators counted, by cause; this one counts on from it."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """What earlier coordinators summed up, by kind; this one adds to it."""
+    lost_steps: int = 0
+    """What earlier coordinators counted; this one adds to it."""
+    reached_step: int = 0
+    """The highest step an earlier coordinator heard of; what the group begins below it is lost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +68,7 @@ class Progress:
     """How far a task is, with the rate and remaining time that the last few reports agree on."""
 
     step: int
+    """May go back: after the loss of all workers, training resumes from a checkpoint."""
     total_steps: int
     epoch: int
     loss: float
@@ -49,6 +80,8 @@ class Progress:
     """When the last report came, in the coordinator's clock: Unix seconds."""
     metrics: Mapping[str, float]
     """The last evaluation's metrics; empty before the first."""
+    stage: str = ""
+    """What is under way besides training; empty while it trains."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +99,36 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Loss:
+    """A member that was lost while the group needed it."""
+
+    worker: str
+    index: int
+    cause: Cause
+    at: float
+    """When it was noticed, in the coordinator's clock: Unix seconds."""
+    step: int
+    """The highest step known at that time."""
+    seconds: float | None = None
+    """From noticing it to the next go; None while there was none yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointState:
+    """The newest checkpoint that was committed, and whether one has failed since."""
+
+    step: int
+    """0: none was committed yet."""
+    at: float
+    """When it was reported, in the coordinator's clock: Unix seconds."""
+    bytes: int
+    seconds: float
+    """How long it took, from the copy in memory to its commit."""
+    error: str = ""
+    """Why the last attempt failed; empty: it did not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskReport:
     """A task as the coordinator sees it now."""
 
@@ -78,3 +141,20 @@ class TaskReport:
     progress: Progress | None
     failure: Failure | None
     result: Mapping[str, Any] | None
+    members: tuple[str, ...] = ()
+    """The group's workers by rank: those that train, or that the next generation is for."""
+    standbys: tuple[str, ...] = ()
+    """Loaded workers that are no members, by index."""
+    waiting: str = ""
+    """Why the group does not train, in words with numbers; empty while it does."""
+    recoveries: Mapping[str, int] = field(default_factory=dict)
+    """How often the group changed, by `Cause`; for members lost, left and joined one by one."""
+    losses: tuple[Loss, ...] = ()
+    """The last 16, oldest first."""
+    recovery_seconds: float | None = None
+    """How long the last recovery took, from noticing the trouble to the go."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """Wall seconds of the training by kind, as rank 0 tells them: productive, recovery, ..."""
+    checkpoint: CheckpointState | None = None
+    lost_steps: int = 0
+    """Steps that had to be done again since no worker held their state any more."""

@@ -18,27 +18,32 @@ from ssl import SSLContext
 from weakref import WeakValueDictionary
 
 from shardwise.coordinator.connection import Connection
-from shardwise.coordinator.group import MESSAGE_LENGTH, Group, Send
+from shardwise.coordinator.group import MESSAGE_LENGTH, Action, Drop, Group
 from shardwise.coordinator.protocol import (
     MAX_LINE,
     PROTOCOL,
     Ack,
     Bye,
+    CheckpointReport,
     Failed,
     Fault,
     Finished,
     FromWorker,
     Hello,
     KeyValue,
+    Leave,
     ProtocolError,
+    Pulse,
+    Ready,
     Refusal,
     Refused,
     StepReport,
     Stop,
+    Suspect,
     Welcome,
     encode,
 )
-from shardwise.coordinator.report import Assignment, TaskReport
+from shardwise.coordinator.report import SUSPICION_PART, Assignment, Cause, TaskReport
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +67,20 @@ class Identity:
     index: int
 
 
+_FROM_WORKER = (
+    Ready
+    | Ack
+    | KeyValue
+    | Fault
+    | Suspect
+    | Pulse
+    | Leave
+    | StepReport
+    | CheckpointReport
+    | Finished
+    | Failed
+)
+
 Authenticate = Callable[[Hello], Awaitable[Identity]]
 
 
@@ -81,7 +100,10 @@ class Coordinator:
         authenticate: tells whose hello this is. `Refused` turns the worker away for good; any
             other exception drops the connection, and the worker tries again.
         on_change: called with a task's key soon after its report may have changed.
-        grace_seconds: how long a member may be disconnected before it counts as lost.
+        detection_seconds: how long it may take to notice a worker that hangs, where its task does
+            not say.
+        adoption_seconds: how long the members of a group that trained under an earlier coordinator
+            may take to come to this one.
     """
 
     def __init__(
@@ -89,11 +111,13 @@ class Coordinator:
         *,
         authenticate: Authenticate,
         on_change: Callable[[str], None],
-        grace_seconds: float = 10.0,
+        detection_seconds: float = 0.5,
+        adoption_seconds: float = 10.0,
     ) -> None:
         self._authenticate = authenticate
         self._on_change = on_change
-        self._grace_seconds = grace_seconds
+        self._detection_seconds = detection_seconds
+        self._adoption_seconds = adoption_seconds
         self._tasks: dict[str, _Task] = {}
         self._closed: dict[str, Stop] = {}
         self._opened: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()
@@ -141,10 +165,45 @@ class Coordinator:
             return
         encode(Welcome(assignment=assignment))
         self._closed.pop(assignment.task, None)
-        self._tasks[assignment.task] = _Task(Group(assignment, self._grace_seconds))
+        if assignment.detection_seconds is None:
+            assignment = replace(assignment, detection_seconds=self._detection_seconds)
+        detection = assignment.detection_seconds or self._detection_seconds
+        group = Group(
+            assignment,
+            self._now(),
+            detection_seconds=(1 - SUSPICION_PART) * detection,
+            adoption_seconds=self._adoption_seconds,
+        )
+        held = self._tasks[assignment.task] = _Task(group)
+        self._moved(held, [])
         opened = self._opened.pop(assignment.task, None)
         if opened is not None:
             opened.set()
+
+    def resize_task(self, task: str, workers: int, min_workers: int) -> None:
+        """Want another number of members; nothing happens where it is the same, or not open."""
+        held = self._tasks.get(task)
+        if held is None:
+            return
+        wanted = held.group.assignment
+        if (wanted.workers, wanted.min_workers) != (workers, min_workers):
+            self._moved(held, held.group.resize(workers, min_workers, self._now()))
+
+    def drain_task(self, task: str, reason: str) -> None:
+        """Let all workers leave at their next boundary, with a checkpoint, and take none in.
+
+        It cannot be undone: close the task and open it again.
+        """
+        held = self._tasks.get(task)
+        if held is not None:
+            self._moved(held, held.group.drain(reason, self._now()))
+
+    def lost_worker(self, task: str, worker: str, cause: Cause) -> None:
+        """A worker is gone by another sign than its connection, e.g. its pod was deleted."""
+        held = self._tasks.get(task)
+        if held is not None:
+            log.info("%s of %s is lost: %s", worker, task, cause)
+            self._moved(held, held.group.lost(worker, cause, self._now()))
 
     def close_task(self, task: str, reason: str, message: str) -> None:
         """Stop the task's workers, those that come late as well, and forget it."""
@@ -165,11 +224,16 @@ class Coordinator:
         held = self._tasks.get(task)
         if held is None:
             return None
-        report = held.group.report()
-        if report.progress is None:
-            return report
-        at = report.progress.at + self._unix_offset
-        return replace(report, progress=replace(report.progress, at=at))
+        return self._in_unix_time(held.group.report())
+
+    def _in_unix_time(self, report: TaskReport) -> TaskReport:
+        offset, progress, checkpoint = self._unix_offset, report.progress, report.checkpoint
+        return replace(
+            report,
+            progress=progress and replace(progress, at=progress.at + offset),
+            checkpoint=checkpoint and replace(checkpoint, at=checkpoint.at + offset),
+            losses=tuple(replace(loss, at=loss.at + offset) for loss in report.losses),
+        )
 
     # Connections.
 
@@ -214,12 +278,12 @@ class Coordinator:
         former = held.connections.get(worker)
         if former is not None and former.order > connection.order:
             return  # Authenticating this one took longer than the worker's next attempt.
-        sends = group.joined(hello, self._now())
+        actions = group.joined(hello, self._now())
         held.connections[worker] = connection
         if former is not None:
             log.info("%s of %s has a new connection", worker, identity.task)
             former.abort()
-        self._moved(held, sends)
+        self._moved(held, actions)
         try:
             while (message := await connection.receive()) is not None:
                 if held.connections.get(worker) is not connection:
@@ -280,7 +344,7 @@ class Coordinator:
         """A closed task's worker is told; that of an unknown one is to try again."""
         stop = self._closed.get(task)
         if stop is not None:
-            await self._turn_away(connection, Bye() if hello.phase == "finished" else stop)
+            await self._turn_away(connection, Bye() if hello.phase == "finishing" else stop)
 
     async def _turn_away(self, connection: Connection, message: Refusal | Stop | Bye) -> None:
         connection.send(message)
@@ -288,12 +352,12 @@ class Coordinator:
 
     # Groups.
 
-    def _moved(self, held: _Task, sends: list[Send]) -> None:
-        """An event has moved a group: send, set the timer, tell the owner."""
-        self._deliver(held, sends)
+    def _moved(self, held: _Task, actions: list[Action]) -> None:
+        """An event has moved a group: send, cut off, set the timer, tell the owner."""
         task = held.group.assignment.task
         if self._tasks.get(task) is not held:
-            return
+            return  # Closed, or this coordinator ends: its connections' ends are no losses.
+        self._deliver(held, actions)
         if held.timer is not None:
             held.timer.cancel()
             held.timer = None
@@ -317,17 +381,24 @@ class Coordinator:
         self._changed.discard(task)
         self._on_change(task)
 
-    def _deliver(self, held: _Task, sends: list[Send]) -> None:
+    def _deliver(self, held: _Task, actions: list[Action]) -> None:
         lines: dict[int, bytes] = {}
-        for send in sends:
-            connection = held.connections.get(send.worker)
+        for action in actions:
+            if isinstance(action, Drop):
+                # The group knows already: the connection's end is no event any more.
+                dropped = held.connections.pop(action.worker, None)
+                if dropped is not None:
+                    log.warning("%s of %s is out", action.worker, held.group.assignment.task)
+                    dropped.abort()
+                continue
+            connection = held.connections.get(action.worker)
             if connection is None:
                 continue
-            line = lines.get(id(send.message))
+            line = lines.get(id(action.message))
             if line is None:
-                line = lines[id(send.message)] = encode(send.message)
-            connection.send(send.message, line)
-            if isinstance(send.message, Bye | Refusal | Stop):
+                line = lines[id(action.message)] = encode(action.message)
+            connection.send(action.message, line)
+            if isinstance(action.message, Bye | Refusal | Stop):
                 connection.end_soon()
 
     def _now(self) -> float:
@@ -335,6 +406,6 @@ class Coordinator:
 
 
 def _from_worker(message: object) -> FromWorker:
-    if isinstance(message, Ack | KeyValue | Fault | StepReport | Finished | Failed):
+    if isinstance(message, _FROM_WORKER):
         return message
     raise ProtocolError(f"a worker does not send {type(message).__name__} here")
