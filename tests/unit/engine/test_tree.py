@@ -10,7 +10,7 @@ from threads import together
 
 from shardwise.engine.exchange import TreeSum
 from shardwise.engine.flat import BLOCK
-from shardwise.engine.tree import additions, blocks, cover, root, subtrees
+from shardwise.engine.tree import additions, blocks, covering, root, subtrees
 
 shapes = st.integers(1, 40).flatmap(lambda s: st.tuples(st.just(s), st.integers(1, s)))
 
@@ -31,6 +31,19 @@ def test_subtrees_cover_their_block_and_no_two_are_siblings(shape):
         assert [shard for node in nodes for shard in range(node.first, node.end)] == list(block)
         pairs = {(node.level, node.place) for node in nodes}
         assert not any((level, place ^ 1) in pairs and place % 2 == 0 for level, place in pairs)
+
+
+@given(st.sets(st.integers(0, 40)))
+def test_covering_is_the_largest_complete_subtrees(shards):
+    nodes = covering(shards)
+    assert [shard for node in nodes for shard in range(node.first, node.end)] == sorted(shards)
+    assert not any(node._replace(place=node.place ^ 1) in nodes for node in nodes)
+
+
+@given(shapes)
+def test_covering_a_block_is_its_subtrees(shape):
+    for block in blocks(*shape):
+        assert covering(block) == subtrees(block.start, block.stop)
 
 
 def in_tree_order(leaves, node, shards):
@@ -54,7 +67,7 @@ def test_every_partition_adds_in_the_order_of_the_tree(shape):
             return Term(f"({self!s}+{other!s})")
 
     terms = [Term(leaf) for leaf in leaves]
-    nodes = [node for _, node in cover(blocks(shards, workers))]
+    nodes = [node for block in blocks(shards, workers) for node in covering(block)]
     for node in nodes:
         values[node] = in_tree_order(terms, node, shards)
     top, plan = additions(shards, frozenset(nodes))
@@ -78,12 +91,13 @@ def tree_sum(shards, workers, vectors):
         exchange = TreeSum(group, shards, vectors.shape[1], vectors.dtype)
         total = torch.empty(vectors.shape[1], dtype=vectors.dtype)
         for _ in range(2):  # the second round reuses the first one's buffers
-            for shard in exchange.block:
+            for shard in exchange.todo:
                 leaf = exchange.leaf()
                 leaf.copy_(vectors[shard])
                 exchange.push(leaf)
             exchange.reduce(total)
             exchange.gather(total)
+            exchange.reset()
         return total
 
     return together(workers, work)

@@ -5,49 +5,75 @@ Each shard is a fixed stretch of the samples, taken in fixed batches; its sums a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
 from shardwise.engine import seeds
+from shardwise.engine.activity import Beat
 from shardwise.engine.data import gather, stretch
 from shardwise.engine.exchange import TreeSum
 from shardwise.engine.flat import BLOCK
-from shardwise.engine.group import Group
 from shardwise.engine.plan import Plan
 from shardwise.engine.task import Task
 from shardwise.engine.usercode import UserCodeError, user_code
 
 
-def evaluate(task: Task, plan: Plan, group: Group, step: int) -> dict[str, float]:
-    """The mean loss and the mean of each metric over the evaluation samples.
+class Evaluation:
+    """The evaluation of a task that has samples for it."""
 
-    Every worker of the group calls this at the same step; rank 0, which has the first shard and so
-    knows all metrics' names, gets all of them.
+    LENGTH = BLOCK
+    """Elements of a shard's vector: the sum of each figure, in order of their names."""
 
-    Raises:
-        UserCodeError: the user's code raised, or a metric has the wrong shape.
-        GroupError: a peer is gone.
-    """
-    assert task.evaluation is not None
-    samples = len(task.evaluation)
-    exchange = TreeSum(group, plan.shards, BLOCK, torch.float64)
-    names: tuple[str, ...] = ("loss",)
-    task.model.eval()
-    for shard in exchange.block:
-        place = stretch(samples, plan.shards, shard)
-        seeds.seed_everything(seeds.derive(plan.seed, "evaluation", step, shard))
-        sums = exchange.leaf().zero_()
-        for first in range(place.start, place.stop, task.evaluation_batch_size):
-            stop = min(first + task.evaluation_batch_size, place.stop)
-            figures = _figures(task, torch.arange(first, stop))
-            names = ("loss", *sorted(figures.keys() - {"loss"}))
-            for index, name in enumerate(names):
-                sums[index] += figures[name].to(torch.float64).sum()
-        exchange.push(sums)
-    total = torch.zeros(BLOCK, dtype=torch.float64)
-    exchange.reduce(total)
-    exchange.gather(total)
-    return {name: float(total[index]) / samples for index, name in enumerate(names)}
+    def __init__(self, task: Task, plan: Plan) -> None:
+        assert task.evaluation is not None
+        self._task, self._plan = task, plan
+        with user_code("len(evaluation)"):
+            self._samples = len(task.evaluation)
+        self._names: tuple[str, ...] = ()
+
+    def run(self, exchange: TreeSum, step: int, beat: Beat) -> dict[str, float]:
+        """The mean loss and the mean of each metric over the samples.
+
+        Every worker of the group calls this at the same step, and gets all of them.
+
+        Raises:
+            UserCodeError: the user's code raised, or a metric has the wrong shape.
+            GroupError: a peer is gone, or the beat said so.
+        """
+        self._task.model.eval()
+        for shard in exchange.todo:
+            beat("computing")
+            exchange.push(self._sums(step, shard, exchange.leaf().zero_(), beat))
+        if not self._names:  # this worker had no sample
+            self._named(_figures(self._task, torch.arange(1)))
+        total = torch.zeros(self.LENGTH, dtype=torch.float64)
+        exchange.reduce(total)
+        exchange.gather(total)
+        return {name: float(total[i]) / self._samples for i, name in enumerate(self._names)}
+
+    def _sums(self, step: int, shard: int, out: Tensor, beat: Beat) -> Tensor:
+        place = stretch(self._samples, self._plan.shards, shard)
+        seeds.seed_everything(seeds.derive(self._plan.seed, "evaluation", step, shard))
+        size = self._task.evaluation_batch_size
+        for first in range(place.start, place.stop, size):
+            if first > place.start:
+                beat("computing")
+            figures = _figures(self._task, torch.arange(first, min(first + size, place.stop)))
+            for index, values in enumerate(self._named(figures)):
+                out[index] += values.to(torch.float64).sum()
+        return out
+
+    def _named(self, figures: Mapping[str, Tensor]) -> list[Tensor]:
+        """The figures in order of their names, which are the same in every batch."""
+        names = ("loss", *sorted(figures.keys() - {"loss"}))
+        if self._names and names != self._names:
+            raise UserCodeError(f"metrics gave {names[1:]}, and {self._names[1:]} before")
+        if len(names) > self.LENGTH:
+            raise UserCodeError(f"metrics gave {len(names) - 1} figures, over {self.LENGTH - 1}")
+        self._names = names
+        return [figures[name] for name in names]
 
 
 @torch.no_grad()

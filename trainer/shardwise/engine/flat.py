@@ -112,6 +112,18 @@ class FlatModel:
         for name, buffer in self.buffers.items():
             buffer.copy_(saved[name])
 
+    def packed_buffers(self) -> Tensor:
+        """The bytes of all buffers, one after the other: a new uint8 vector."""
+        parts = [_bytes(buffer) for buffer in self.buffers.values()]
+        return torch.cat(parts) if parts else torch.empty(0, dtype=torch.uint8)
+
+    def unpack_buffers(self, packed: Tensor) -> None:
+        """Set all buffers to what `packed_buffers` gave."""
+        sizes = [buffer.nbytes for buffer in self.buffers.values()]
+        for buffer, part in zip(self.buffers.values(), torch.split(packed, sizes), strict=True):
+            # Cloned, because a view as a wider type has to be aligned to it.
+            buffer.copy_(part.clone().view(buffer.dtype).view(buffer.shape))
+
     def buffer_changes(
         self, saved: Mapping[str, Tensor], weight: float, first: bool, out: Tensor
     ) -> None:
@@ -149,3 +161,7 @@ class FlatModel:
         """A vector that is laid out like the parameters, cut into their shapes."""
         for entry in self.entries:
             yield entry.name, vector[entry.slice].view(entry.shape).clone()
+
+
+def _bytes(tensor: Tensor) -> Tensor:
+    return tensor.detach().contiguous().view(-1).view(torch.uint8)

@@ -34,7 +34,26 @@ class Group(Protocol):
 
 
 class GroupError(Exception):
-    """The group is broken: a peer is gone or a transfer is overdue. The step has not happened."""
+    """The group is broken: a peer is gone or a transfer is overdue. The step has not happened.
+
+    Attributes:
+        peer: the rank that could not be reached or cut this worker off, where that is known.
+    """
+
+    def __init__(self, message: str, peer: int | None = None) -> None:
+        super().__init__(message)
+        self.peer = peer
+
+
+class Interrupted(GroupError):  # noqa: N818 - an event, raised by `beat`
+    """The group is given up before its sockets say so: a newer generation has been announced."""
+
+
+class StateLost(Exception):  # noqa: N818 - an event
+    """A part of the optimizer's state is held by no member: go back to a checkpoint.
+
+    Every member of the group is told so by the same `join`.
+    """
 
 
 class Alone:

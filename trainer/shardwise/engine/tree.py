@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import NamedTuple
 
 
@@ -54,6 +54,17 @@ def subtrees(first: int, end: int) -> tuple[Node, ...]:
         nodes.append(Node(level, first >> level))
         first += 1 << level
     return tuple(nodes)
+
+
+def covering(shards: Iterable[int]) -> tuple[Node, ...]:
+    """The largest complete subtrees that cover any set of shards, from left to right."""
+    found: list[Node] = []
+    level, nodes = 0, set(shards)
+    while nodes:
+        pairs = {place >> 1 for place in nodes if place ^ 1 in nodes}
+        found += [Node(level, place) for place in nodes if place >> 1 not in pairs]
+        level, nodes = level + 1, pairs
+    return tuple(sorted(found, key=lambda node: node.first))
 
 
 class Add(NamedTuple):
@@ -117,10 +128,3 @@ def blocks(shards: int, workers: int) -> tuple[range, ...]:
         ] + [unreachable]
     cuts = (0, *best[0][1])
     return tuple(range(a, b) for a, b in itertools.pairwise(cuts))
-
-
-def cover(cuts: tuple[range, ...]) -> Iterator[tuple[int, Node]]:
-    """All (worker, subtree) pairs of a partition into blocks."""
-    for worker, block in enumerate(cuts):
-        for node in subtrees(block.start, block.stop):
-            yield worker, node
