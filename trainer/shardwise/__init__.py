@@ -14,10 +14,21 @@ if TYPE_CHECKING:
     from shardwise.engine.optimizers import SGD, Adam, AdamW
     from shardwise.engine.schedules import Constant, WarmupCosine
     from shardwise.engine.task import Task
+    from shardwise.loading import load
 
 __version__ = "0.1.0"
 
-__all__ = ["SGD", "Adam", "AdamW", "Constant", "Task", "Tensors", "WarmupCosine", "__version__"]
+__all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Constant",
+    "Task",
+    "Tensors",
+    "WarmupCosine",
+    "__version__",
+    "load",
+]
 
 _HOMES = {
     "Task": "shardwise.engine.task",
@@ -27,6 +38,7 @@ _HOMES = {
     "AdamW": "shardwise.engine.optimizers",
     "Constant": "shardwise.engine.schedules",
     "WarmupCosine": "shardwise.engine.schedules",
+    "load": "shardwise.loading",
 }
 
 
