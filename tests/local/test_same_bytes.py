@@ -46,7 +46,7 @@ def test_the_files_of_a_run(example):
     result = run.result
     assert result["steps"] == 480
     assert 0.0 <= result["metrics"]["accuracy"] <= 1.0
-    assert result["recoveries"] == 0
+    assert result["generations"] == 1
     assert result["seconds"] > 0
     assert result["samplesPerSecond"] > 0
     assert {"shardwise", "torch", "python"} <= result["versions"].keys()

@@ -1,55 +1,18 @@
-"""What a local run shows: a live bar on a terminal, a line now and then elsewhere."""
+"""What a local run tells where nothing can be drawn: a line now and then."""
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from shardwise.coordinator import TaskReport
 
 LINE_SECONDS = 5.0
 
 
-@contextlib.contextmanager
-def display(name: str) -> Iterator[Callable[[TaskReport], None]]:
-    """A function that shows each report of the job `name`, on standard error."""
-    if sys.stderr.isatty():
-        with _bar(name) as show:
-            yield show
-    else:
-        yield _lines(name)
-
-
-@contextlib.contextmanager
-def _bar(name: str) -> Iterator[Callable[[TaskReport], None]]:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn
-    from rich.table import Column
-
-    columns = (
-        TextColumn("[bold]{task.description}", table_column=Column(min_width=len(name))),
-        BarColumn(bar_width=16, table_column=Column(min_width=16)),
-        TextColumn("{task.percentage:>3.0f} %", table_column=Column(min_width=5)),
-        # What a narrow terminal cuts short.
-        TextColumn("{task.fields[text]}", table_column=Column(ratio=1, no_wrap=True)),
-    )
-    with Progress(*columns, console=Console(stderr=True), expand=True) as progress:
-        bar = progress.add_task(name, total=None, text="starting the workers")
-
-        def show(report: TaskReport) -> None:
-            if report.progress is None:
-                progress.update(bar, text=_waiting(report))
-            else:
-                now = report.progress
-                text = describe(report)
-                progress.update(bar, total=now.total_steps, completed=now.step, text=text)
-
-        yield show
-
-
-def _lines(name: str) -> Callable[[TaskReport], None]:
+def lines(name: str) -> Callable[[TaskReport], None]:
+    """A function that tells of each report of the job `name` that is due, on standard error."""
     last = -LINE_SECONDS
 
     def show(report: TaskReport) -> None:

@@ -1,20 +1,21 @@
 """Runs one job with processes of this machine: the coordinator here, the workers forked beside it.
 
 The parent holds the coordinator and shows progress; it never imports torch. A launcher imports
-torch once and forks the workers. They meet over loopback, exactly as pods do.
+torch once and forks the workers, again where one crashes. They meet over loopback, as pods do.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import secrets
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from shardwise.api import conditions, environment
@@ -30,8 +31,9 @@ from shardwise.coordinator import (
 )
 
 TASK = "local"
-GRACE_SECONDS = 0.5
 REPORT_SECONDS = 0.2
+GATHER_SECONDS = 60.0
+"""All workers are started at once; only one that crashes at its start is not waited for."""
 END_SECONDS = 90.0
 """For the workers to end by themselves once the task is over."""
 INTERRUPTED = "Interrupted"
@@ -46,101 +48,206 @@ class Ended:
     interrupted: bool = False
 
 
-async def run(
-    job: OptimizationJob, *, workers: int, output: Path, show: Callable[[TaskReport], None]
-) -> Ended:
-    """Run the job with `workers` processes; its files go into `output`.
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """How a job is run here: none of it changes the result.
 
-    SIGINT and SIGTERM end it cleanly. `show` is called with each new report.
+    Attributes:
+        workers: processes.
+        output: the folder that gets the result.
+        faults: to strike on purpose, each as worker.faults reads it.
+        crashes: steps at which the coordinator is ended and begun anew.
+        watchdog_seconds: after which a worker that stands still is begun anew.
     """
-    token = secrets.token_urlsafe(32)
-    changed = asyncio.Event()
 
-    async def authenticate(hello: Hello) -> Identity:
-        if not secrets.compare_digest(hello.token, token):
-            raise Refused("WrongToken", "the token is not the one of this run")
-        return Identity(task=TASK, worker=hello.worker, index=hello.index)
+    workers: int
+    output: Path
+    faults: Sequence[str] = ()
+    crashes: Sequence[int] = ()
+    watchdog_seconds: float | None = None
 
-    coordinator = Coordinator(
-        authenticate=authenticate, on_change=lambda _: changed.set(), grace_seconds=GRACE_SECONDS
-    )
-    port = await coordinator.start("127.0.0.1", 0)
-    assert job.metadata.name is not None
-    coordinator.open_task(
-        Assignment(
+
+async def run(job: OptimizationJob, setting: Setting, show: Callable[[TaskReport], None]) -> Ended:
+    """Run the job to its end. SIGINT and SIGTERM end it cleanly; `show` gets each new report."""
+    with tempfile.TemporaryDirectory(prefix="shardwise-") as folder:  # mode 0700
+        local = LocalRun(job, setting, Path(folder))
+        await local.start()
+        try:
+            with _interruption() as interrupted:
+                return await local.follow(interrupted, show)
+        finally:
+            await local.stop()
+
+
+class LocalRun:
+    """One job on this machine: a coordinator in this process, and a launcher with the workers."""
+
+    host = "127.0.0.1"
+
+    def __init__(self, job: OptimizationJob, setting: Setting, folder: Path) -> None:
+        self.setting = setting
+        self._folder = folder
+        self._token = secrets.token_urlsafe(32)
+        self._changed = asyncio.Event()
+        self._crashes = sorted(setting.crashes)
+        self._port = 0
+        spec = job.spec
+        assert job.metadata.name is not None
+        self._assignment = Assignment(
             task=TASK,
             name=job.metadata.name,
-            workers=workers,
-            trainer=job.spec.trainer.model_dump(mode="json", by_alias=True, exclude_none=True),
+            workers=setting.workers,
+            min_workers=min(spec.workers.min, setting.workers),
+            gather_seconds=GATHER_SECONDS,
+            trainer=spec.trainer.model_dump(mode="json", by_alias=True, exclude_none=True),
+            checkpoint=None if spec.checkpoint is None else spec.checkpoint.to_json(),
+            compression=None if spec.compression is None else spec.compression.to_json(),
             report_seconds=REPORT_SECONDS,
+            detection_seconds=spec.workers.detection_milliseconds / 1000,
         )
-    )
-    try:
-        with _token_file(token) as path, _interruption() as interrupted:
-            launcher = await _launch(workers, port, path, output)
-            try:
-                return await _follow(coordinator, launcher, changed, interrupted, show)
-            finally:
-                await _end(launcher)
-    finally:
-        await coordinator.stop()
+        self._checkpoints: str | None = None
+        if spec.checkpoint is not None:
+            self._checkpoints = spec.checkpoint.url or str(setting.output / "checkpoints")
+        self.coordinator = self._coordinator()
+        self.launcher: asyncio.subprocess.Process | None = None
 
+    def _coordinator(self) -> Coordinator:
+        async def authenticate(hello: Hello) -> Identity:
+            if not secrets.compare_digest(hello.token, self._token):
+                raise Refused("WrongToken", "the token is not the one of this run")
+            return Identity(task=TASK, worker=hello.worker, index=hello.index)
 
-async def _launch(
-    workers: int, port: int, token_file: Path, output: Path
-) -> asyncio.subprocess.Process:
-    environ = dict(os.environ) | {
-        environment.COORDINATOR: f"127.0.0.1:{port}",
-        environment.TOKEN_FILE: str(token_file),
-        environment.OUTPUT: str(output),
-        environment.ADDRESS: "127.0.0.1",
-        # User code beside the manifest or in the folder one stands in, as `python` itself has it.
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(Path.cwd()), os.getenv("PYTHONPATH")])),
-    }
-    environ.setdefault("SHARDWISE_LOG_LEVEL", "WARNING")
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "shardwise.worker", "--count", str(workers)),
-        env=environ,
-        start_new_session=True,  # Ctrl-C is the parent's to handle
-    )
+        return Coordinator(
+            authenticate=authenticate,
+            on_change=lambda _: self._changed.set(),
+        )
 
+    async def start(self) -> None:
+        self._port = await self.coordinator.start(self.host, self._port)
+        self.coordinator.open_task(self._assignment)
+        self.launcher = await self._launch()
 
-async def _follow(
-    coordinator: Coordinator,
-    launcher: asyncio.subprocess.Process,
-    changed: asyncio.Event,
-    interrupted: asyncio.Event,
-    show: Callable[[TaskReport], None],
-) -> Ended:
-    """Show progress until the task is over, the workers are gone, or a signal comes."""
-    exit_code = asyncio.create_task(launcher.wait())
-    stop = asyncio.create_task(interrupted.wait())
-    try:
-        while True:
-            news = asyncio.create_task(changed.wait())
-            await asyncio.wait({exit_code, stop, news}, return_when=asyncio.FIRST_COMPLETED)
-            news.cancel()
-            changed.clear()
-            report = coordinator.report(TASK)
-            assert report is not None, "the task is open until the run ends"
-            show(report)
-            if stop.done():
-                coordinator.close_task(TASK, INTERRUPTED, "interrupted")
-                return Ended(report, None, interrupted=True)
-            if report.state in ("finished", "failed"):
-                return Ended(report, report.failure)
-            if exit_code.done():
-                code = exit_code.result()
-                message = f"the workers ended with exit code {code} before the task was over"
-                return Ended(report, Failure(reason=conditions.WORKER_LOST, message=message))
-    finally:
-        exit_code.cancel()
-        stop.cancel()
+    def add_worker(self, index: int) -> None:
+        """Start one more worker: a free index, or one whose worker has left."""
+        assert self.launcher is not None and self.launcher.stdin is not None
+        self.launcher.stdin.write(f"start {index}\n".encode())
+
+    async def restart_coordinator(self) -> None:
+        """What an operator's restart is to the workers: the next one knows only the high-water
+        mark of generations and the totals."""
+        before = self.coordinator.report(TASK)
+        assert before is not None
+        await self.coordinator.stop()
+        self.coordinator = self._coordinator()
+        await self.coordinator.start(self.host, self._port)
+        self.coordinator.open_task(
+            replace(
+                self._assignment,
+                generation_floor=before.generation,
+                recoveries=before.recoveries,
+                seconds=before.seconds,
+                lost_steps=before.lost_steps,
+                reached_step=0 if before.progress is None else before.progress.step,
+            )
+        )
+
+    @property
+    def markers(self) -> Path:
+        """One file for each fault that has struck."""
+        return self._folder / "faults"
+
+    def report(self) -> TaskReport:
+        report = self.coordinator.report(TASK)
+        assert report is not None, "the task is open until the run ends"
+        return report
+
+    async def stop(self) -> None:
+        """Wait for the workers; where they do not end, end them."""
+        if self.launcher is not None:
+            await _end(self.launcher)
+        await self.coordinator.stop()
+
+    async def follow(self, interrupted: asyncio.Event, show: Callable[[TaskReport], None]) -> Ended:
+        """Show progress until the task is over, the workers are gone, or a signal comes."""
+        assert self.launcher is not None
+        exit_code = asyncio.create_task(self.launcher.wait())
+        stop = asyncio.create_task(interrupted.wait())
+        try:
+            while True:
+                news = asyncio.create_task(self._changed.wait())
+                await asyncio.wait({exit_code, stop, news}, return_when=asyncio.FIRST_COMPLETED)
+                news.cancel()
+                self._changed.clear()
+                report = self.report()
+                show(report)
+                if stop.done():
+                    self.coordinator.close_task(TASK, INTERRUPTED, "interrupted")
+                    return Ended(report, None, interrupted=True)
+                if report.state in ("finished", "failed"):
+                    return Ended(report, report.failure)
+                if exit_code.done():
+                    return Ended(report, self._gone(exit_code.result()))
+                await self._crash(report)
+        finally:
+            exit_code.cancel()
+            stop.cancel()
+
+    def _gone(self, code: int) -> Failure:
+        """Why the workers ended before the task: what one of them has left to say."""
+        for path in sorted(self._folder.glob("termination-*")):
+            left = json.loads(path.read_text())
+            if left["outcome"] == "failed":
+                return Failure(
+                    reason=left["reason"], message=left["message"], detail=left["detail"]
+                )
+        message = f"the workers ended with exit code {code} before the task was over"
+        return Failure(reason=conditions.WORKER_LOST, message=message)
+
+    async def _crash(self, report: TaskReport) -> None:
+        step = 0 if report.progress is None else report.progress.step
+        if self._crashes and step >= self._crashes[0]:
+            self._crashes.pop(0)
+            await self.restart_coordinator()
+
+    async def _launch(self) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            *self.command(),
+            env=dict(os.environ) | self.environ(),
+            stdin=asyncio.subprocess.PIPE,  # its end tells the launcher that this process is gone
+            start_new_session=True,  # Ctrl-C is the parent's to handle
+        )
+
+    def command(self) -> list[str]:
+        """What starts the workers."""
+        return [sys.executable, "-m", "shardwise.worker", "--count", str(self.setting.workers)]
+
+    def environ(self) -> dict[str, str]:
+        """What the workers are told, besides their index."""
+        token_file = self._folder / "token"
+        token_file.write_text(self._token)
+        self.markers.mkdir(exist_ok=True)
+        setting = self.setting
+        environ = {
+            environment.COORDINATOR: f"{self.host}:{self._port}",
+            environment.TOKEN_FILE: str(token_file),
+            environment.JOB: f"local/{self._assignment.name}",
+            environment.OUTPUT: str(setting.output),
+            environment.ADDRESS: self.host,
+            environment.FAULTS: ",".join(setting.faults),
+            environment.FAULT_MARKERS: str(self.markers),
+            environment.TERMINATION_LOG: str(self._folder / "termination"),
+            "SHARDWISE_LOG_LEVEL": os.environ.get("SHARDWISE_LOG_LEVEL", "ERROR"),
+            # User code beside the manifest or in the folder one stands in, as `python` has it.
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(Path.cwd()), os.getenv("PYTHONPATH")])),
+        }
+        if self._checkpoints is not None:
+            environ[environment.CHECKPOINT] = self._checkpoints
+        if setting.watchdog_seconds is not None:
+            environ[environment.WATCHDOG_SECONDS] = str(setting.watchdog_seconds)
+        return environ
 
 
 async def _end(launcher: asyncio.subprocess.Process) -> None:
-    """Wait for the workers; where they do not end, end them."""
     for number, seconds in ((None, END_SECONDS), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
         if number is not None:
             with contextlib.suppress(ProcessLookupError):
@@ -148,14 +255,6 @@ async def _end(launcher: asyncio.subprocess.Process) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(launcher.wait(), seconds)
             return
-
-
-@contextlib.contextmanager
-def _token_file(token: str) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="shardwise-") as folder:  # mode 0700
-        path = Path(folder, "token")
-        path.write_text(token)
-        yield path
 
 
 @contextlib.contextmanager

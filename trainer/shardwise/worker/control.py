@@ -1,121 +1,217 @@
-"""The worker's control connection: a thread that talks to the coordinator while training runs.
+"""The worker's side of the control protocol: a thread that talks while training runs.
 
 It reconnects for as long as the worker lives: training never waits for the coordinator, except to
-change membership. The training thread asks it for the latest generation, the go and the
-rendezvous values, and hands it what there is to tell.
+change membership. It answers probes by itself, so that a training thread that hangs shows, reports
+an exchange that takes too long, and breaks the old group's transfers off when a hard generation
+comes. The training thread asks it for generations, gos and rendezvous values.
 """
 
 from __future__ import annotations
 
 import logging
-import select
-import socket
-import ssl
+import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from shardwise.api import exitcodes
 from shardwise.coordinator.protocol import (
-    MAX_LINE,
     Bye,
+    Finished,
+    FromCoordinator,
     FromWorker,
     Generation,
     Go,
     Hello,
     KeyValue,
+    Leave,
     Phase,
+    Probe,
     ProtocolError,
+    Pulse,
+    Ready,
     Refusal,
     Stop,
+    Suspect,
     Welcome,
     decode,
-    encode,
 )
-from shardwise.coordinator.report import Assignment
+from shardwise.coordinator.report import SUSPICION_PART, Assignment
+from shardwise.engine.group import Interrupted
+from shardwise.worker.activity import ActivityLog
+from shardwise.worker.connection import Connection
 from shardwise.worker.settings import Settings
+from shardwise.worker.sockets import Key
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Scalar = str | int | float
 
-CONNECT_TIMEOUT_SECONDS = 10.0
-SEND_TIMEOUT_SECONDS = 30.0
 RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+TICK_SECONDS = 0.05
+DETECTION_SECONDS = 0.5
+"""Where the assignment does not say how long it may take to notice a peer that hangs."""
+LEAVE_SECONDS = 2.0
+"""For the coordinator to let a worker out that asked for it between two groups."""
+SILENCE_SECONDS = 2.0
+"""After a suspicion a coordinator that says nothing for this long is looked for anew."""
 
 
 class Superseded(Exception):  # noqa: N818 - an event, not a fault
     """A newer generation was announced, or the connection was renewed while one formed."""
 
 
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a hello says of this worker, should the connection have to be renewed."""
+
+    generation: int = 0
+    phase: Phase = "loading"
+    step: int = 0
+    members: tuple[str, ...] = ()
+
+
 class Control:
     """The connection. All waiting methods raise TimeoutError when `timeout` seconds have passed.
 
     Args:
+        activity: what the training thread does.
         on_end: called from the connection's thread when the coordinator ends or refuses this
             worker: (reason, message, refused). It must not return to training.
+        on_hard: called from the connection's thread with the number of each hard generation.
     """
 
     def __init__(
         self,
         settings: Settings,
-        fingerprint: Mapping[str, str | int | float],
+        fingerprint: Mapping[str, Scalar],
+        activity: ActivityLog,
         on_end: Callable[[str, str, bool], None],
+        on_hard: Callable[[int], None],
     ) -> None:
-        self._settings, self._fingerprint, self._on_end = settings, fingerprint, on_end
+        self._settings, self._activity = settings, activity
+        self._fingerprint: dict[str, Scalar] = dict(fingerprint)
+        self._on_end, self._on_hard = on_end, on_hard
         self._changed = threading.Condition()
-        self._sending = threading.Lock()
-        self._socket: socket.socket | None = None
-        self._connection = 0
+        self._link: Connection | None = None
+        self._connections = 0
         self._assignment: Assignment | None = None
         self._generation: Generation | None = None
+        self._hard = 0
         self._go: Go | None = None
         self._values: dict[tuple[int, str], bytes] = {}
         self._bye = False
-        self._state: tuple[int, Phase, int] = (0, "idle", 0)
+        self._leaving = False
+        self._state = State()
+        self._said = self._state
+        self._heard = self._suspected = self._suspected_wait = 0.0
         threading.Thread(target=self._run, name="control", daemon=True).start()
 
-    def set_state(self, generation: int, phase: Phase, step: int) -> None:
-        """What a hello says of this worker, should the connection have to be renewed."""
-        self._state = (generation, phase, step)
+    # What the training thread tells.
+
+    def set_state(self, state: State) -> None:
+        self._state = state
+
+    def ready(self, fingerprint: Mapping[str, Scalar]) -> None:
+        """The task is loaded: from now on this worker may be put into a generation."""
+        with self._changed:  # no connection may be renewed between the two
+            self._fingerprint |= fingerprint
+            self._state = replace(self._state, phase="ready")
+        self.send(Ready(fingerprint=fingerprint))
+
+    def leave(self) -> None:
+        """Ask to be let out at the next step boundary; said again to each new coordinator."""
+        self._leaving = True
+        self.send(Leave())
+        with self._changed:
+            self._changed.notify_all()
+
+    @property
+    def leaving(self) -> bool:
+        return self._leaving
+
+    @property
+    def over(self) -> bool:
+        """The task has ended, and the coordinator needs nothing more of this worker."""
+        return self._bye
+
+    @property
+    def connected(self) -> bool:
+        return self._link is not None
+
+    def sockets(self) -> frozenset[Key]:
+        """The connection's own socket, as `open_sockets` lists it."""
+        link = self._link
+        return frozenset() if link is None else link.sockets()
 
     def send(self, message: FromWorker) -> bool:
         """Send if there is a connection; whether it was handed to the kernel."""
-        with self._sending:
-            connection = self._socket
-            if connection is None:
-                return False
-            try:
-                connection.sendall(encode(message))
-            except OSError:
-                return False
-            return True
+        link = self._link
+        return link is not None and link.send(message)
+
+    # What the training thread asks.
+
+    def check(self, generation: int) -> None:
+        """Whether the group of this generation may go on.
+
+        Raises:
+            Interrupted: a hard generation has superseded it.
+        """
+        if self._hard > generation:
+            raise Interrupted(f"generation {self._hard} supersedes {generation}")
+
+    def superseded(self, generation: int) -> bool:
+        """Whether any newer generation was announced, hard or soft."""
+        latest = self._generation
+        return latest is not None and latest.generation > generation
 
     def wait_assignment(self, timeout: float) -> Assignment:
         return self._wait(lambda: self._assignment, timeout, "an assignment")
 
-    def wait_generation(self, after: int, timeout: float) -> Generation:
-        """The latest generation, numbered above `after`."""
+    def wait_generation(self, after: int, timeout: float) -> Generation | None:
+        """The latest generation above `after`; None once there is nothing to wait for any more:
+        the task has ended (`over`), or this worker leaves and no generation lets it."""
 
-        def newer() -> Generation | None:
+        def newer() -> tuple[Generation | None] | None:
             latest = self._generation
-            return latest if latest is not None and latest.generation > after else None
+            if latest is not None and latest.generation > after:
+                return (latest,)
+            return (None,) if self._bye else None
 
-        return self._wait(newer, timeout, "a generation")
+        def newer_or_leaving() -> tuple[Generation | None] | None:
+            return newer() or ((None,) if self._leaving else None)
 
-    def wait_go(self, generation: int, timeout: float) -> Go:
-        """The go of a generation.
+        found = self._wait(newer_or_leaving, timeout, "a generation")[0]
+        if found is not None or self._bye:
+            return found
+        try:
+            # Where all leave at once, the generation that says so tells who saves the state.
+            return self._wait(newer, LEAVE_SECONDS, "a generation")[0]
+        except TimeoutError:
+            return None
+
+    def wait_go(self, generation: int, timeout: float) -> Go | None:
+        """The go of a generation; None when the task has ended instead.
 
         Raises:
             Superseded: a newer generation came, or the coordinator was lost meanwhile.
         """
-        connection = self._connection
+        connection = self._connections
 
-        def go() -> Go | None:
+        def go() -> tuple[Go | None] | None:
+            if self._bye:
+                return (None,)
+            if self._go and self._go.generation == generation:
+                return (self._go,)
             self._check_current(generation, connection)
-            return self._go if self._go and self._go.generation == generation else None
+            if self.superseded(generation):
+                raise Superseded(f"a newer generation supersedes {generation}")
+            return None
 
-        return self._wait(go, timeout, "all members")
+        return self._wait(go, timeout, "all members")[0]
 
     def wait_value(self, generation: int, key: str, timeout: float) -> bytes:
         """A value of the generation's rendezvous store.
@@ -123,38 +219,43 @@ class Control:
         Raises:
             Superseded: a newer generation came, or the coordinator was lost meanwhile.
         """
-        connection = self._connection
+        connection = self._connections
 
         def value() -> bytes | None:
+            # A soft generation that comes now waits for this one's first step boundary.
             self._check_current(generation, connection)
             return self._values.get((generation, key))
 
         return self._wait(value, timeout, f"the rendezvous value {key!r}")
 
-    def deliver(self, message: FromWorker, timeout: float) -> bool:
-        """Send until the coordinator says bye, over new connections if need be."""
+    def wait_end(self, message: FromWorker, after: int, timeout: float) -> bool:
+        """Send `message` until the coordinator says bye, over new connections if need be.
+
+        Returns:
+            True for a bye, or where a worker without a result was asked to leave meanwhile; False
+            for a generation above `after`, which needs it again.
+        """
         deadline = time.monotonic() + timeout
-        while (left := deadline - time.monotonic()) > 0:
-            connection = self._connection
+        patient = isinstance(message, Finished) and message.result is None
+        while True:
+            connection = self._connections
             sent = self.send(message)
 
-            def answered_or_renewed(before: int = connection, sent: bool = sent) -> bool:
-                renewed = self._connection != before or (not sent and self._socket is not None)
-                return self._bye or renewed
+            def news(before: int = connection, sent: bool = sent) -> bool | None:
+                renewed = self._connections != before or (not sent and self._link is not None)
+                leaves = patient and self._leaving
+                return self._bye or leaves or self.superseded(after) or renewed or None
 
-            try:
-                self._wait(lambda test=answered_or_renewed: test() or None, min(left, 5.0), "bye")  # type: ignore[misc]
-            except TimeoutError:
-                continue
-            if self._bye:
+            self._wait(news, deadline - time.monotonic(), "bye")
+            if self._bye or (patient and self._leaving):
                 return True
-        return False
+            if self.superseded(after):
+                return False
 
     def _check_current(self, generation: int, connection: int) -> None:
-        latest = self._generation
-        if latest is not None and latest.generation > generation:
-            raise Superseded(f"generation {latest.generation} supersedes {generation}")
-        if self._connection != connection:
+        if self._hard > generation:
+            raise Superseded(f"generation {self._hard} supersedes {generation}")
+        if self._connections != connection:
             raise Superseded(f"the coordinator was lost while generation {generation} formed")
 
     def _wait(self, value: Callable[[], T | None], timeout: float, what: str) -> T:
@@ -165,82 +266,89 @@ class Control:
                     raise TimeoutError(f"no {what} within {timeout:.0f} s")
             return found
 
+    # The connection's thread.
+
     def _run(self) -> None:
         attempt = 0
         while True:
             welcomed = False
             try:
-                connection = self._connect()
+                link = Connection(self._settings, self._hello())
+                self._heard = time.monotonic()
                 try:
-                    for line in self._lines(connection):
-                        self._take(connection, decode(line))
-                        welcomed = True
+                    for line in link.lines(TICK_SECONDS):
+                        if line is None:
+                            self._suspect()
+                        else:
+                            self._heard = time.monotonic()
+                            self._take(link, decode(line))
+                            welcomed = True
                 finally:
-                    with self._sending:
-                        self._socket = None
-                    connection.close()
+                    self._link = None
+                    link.close()
             except (OSError, ProtocolError) as error:
                 if attempt in (0, 10, 100):
                     log.warning("the control connection: %s; trying on", error)
+            if len(self._state.members) > 1 and self._activity.stuck():
+                # It was put out of its group for this, and would hold up the next one as well.
+                log.error("the training thread stands still; this process is begun anew")
+                os._exit(exitcodes.HUNG)
             with self._changed:
-                self._connection += 1
+                self._connections += 1
                 self._changed.notify_all()
             # A connection that closes before its welcome is no better than none.
             attempt = 0 if welcomed else attempt + 1
             time.sleep(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])  # the back-off
 
-    def _connect(self) -> socket.socket:
+    def _hello(self) -> Hello:
         settings = self._settings
-        address = (settings.host, settings.port)
-        plain = socket.create_connection(address, timeout=CONNECT_TIMEOUT_SECONDS)
-        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        connection = plain
-        if settings.certificate is not None:
-            context = ssl.create_default_context(cadata=settings.certificate)
-            connection = context.wrap_socket(plain, server_hostname=settings.server_name)
-        connection.settimeout(SEND_TIMEOUT_SECONDS)
-        generation, phase, step = self._state
-        hello = Hello(
+        with self._changed:
+            self._said = state = self._state
+            fingerprint = dict(self._fingerprint)
+        return Hello(
             token=settings.token_file.read_text().strip(),
             worker=settings.worker,
             index=settings.index,
-            fingerprint=self._fingerprint,
-            generation=generation,
-            phase=phase,
-            step=step,
+            fingerprint=fingerprint,
+            generation=state.generation,
+            phase=state.phase,
+            step=state.step,
+            members=state.members,
         )
-        connection.sendall(encode(hello))
-        return connection
 
-    def _lines(self, connection: socket.socket) -> Iterator[bytes]:
-        """Lines until the connection ends.
+    def _suspect(self) -> None:
+        """Report an exchange that is overdue, once for each time that it becomes so again."""
+        now = time.monotonic()
+        detection = self._assignment.detection_seconds if self._assignment else None
+        floor = SUSPICION_PART * (detection or DETECTION_SECONDS) - TICK_SECONDS
+        waited = self._activity.overdue(floor)
+        if waited is None:
+            self._suspected = 0.0
+            return
+        if self._heard < self._suspected < now - SILENCE_SECONDS:
+            raise OSError("the coordinator has not answered a suspicion")
+        # Each time that the wait has doubled: what seemed well may have gone wrong since.
+        if waited >= 2 * self._suspected_wait or not self._suspected:
+            self._suspected, self._suspected_wait = now, waited
+            state = self._state
+            self.send(Suspect(generation=state.generation, step=state.step, waited_seconds=waited))
 
-        A TLS connection may not be read and written by two threads at once (before Python 3.13),
-        so the thread waits for data without the lock and takes it with the lock, without waiting.
-        """
-        poll = select.poll()
-        poll.register(connection, select.POLLIN)
-        rest = b""
-        while True:
-            if not (isinstance(connection, ssl.SSLSocket) and connection.pending()):
-                poll.poll()
-            with self._sending:
-                connection.settimeout(0)
-                try:
-                    data = connection.recv(1 << 16)
-                except (BlockingIOError, ssl.SSLWantReadError):
-                    continue
-                finally:
-                    connection.settimeout(SEND_TIMEOUT_SECONDS)
-            if not data:
-                return
-            *lines, rest = (rest + data).split(b"\n")
-            if len(rest) > MAX_LINE:
-                raise ProtocolError(f"a line is longer than {MAX_LINE} bytes")
-            yield from lines
+    def _pulse(self, probe: Probe) -> Pulse:
+        state, sight = self._state, self._activity.sight()
+        return Pulse(
+            nonce=probe.nonce,
+            generation=state.generation,
+            step=state.step,
+            phase=state.phase,
+            activity=sight.activity,
+            age_seconds=sight.age,
+            usual_seconds=sight.usual,
+        )
 
-    def _take(self, connection: socket.socket, message: object) -> None:
+    def _take(self, link: Connection, message: object) -> None:
+        if isinstance(message, Probe):
+            link.send(self._pulse(message))
+            return
         if isinstance(message, Stop):
             self._on_end(message.reason, message.message, False)
             return
@@ -248,19 +356,32 @@ class Control:
             self._on_end(message.reason, message.message, True)
             return
         with self._changed:
-            match message:
-                case Welcome(assignment=assignment):
-                    self._assignment = assignment
-                    with self._sending:
-                        self._socket = connection
-                case Generation():
-                    self._generation = message
-                    current = message.generation
-                    self._values = {k: v for k, v in self._values.items() if k[0] >= current}
-                case Go():
-                    self._go = message
-                case KeyValue(generation=generation, key=key, value=value):
-                    self._values[generation, key] = value
-                case Bye():
-                    self._bye = True
+            self._keep(link, message)  # type: ignore[arg-type]
             self._changed.notify_all()
+        if isinstance(message, Welcome):
+            said, state = self._said, self._state
+            if (said.phase, state.phase) == ("loading", "ready"):
+                link.send(Ready(fingerprint=self._fingerprint))
+            elif (said.generation, said.phase) != (state.generation, state.phase):
+                raise OSError("the hello was overtaken by events; saying it anew")
+            if self._leaving:
+                link.send(Leave())
+        if isinstance(message, Generation) and not message.soft:
+            self._on_hard(message.generation)
+
+    def _keep(self, link: Connection, message: FromCoordinator) -> None:
+        match message:
+            case Welcome(assignment=assignment):
+                self._assignment = assignment
+                self._link = link
+            case Generation(generation=number):
+                self._generation = message
+                if not message.soft:
+                    self._hard = max(self._hard, number)
+                    self._values = {k: v for k, v in self._values.items() if k[0] >= number}
+            case Go():
+                self._go = message
+            case KeyValue(generation=number, key=key, value=value):
+                self._values[number, key] = value
+            case Bye():
+                self._bye = True

@@ -17,11 +17,19 @@ from typing import Any
 from safetensors.torch import save
 from torch import Tensor
 
-from shardwise.worker.history import History
+from shardwise.engine.history import History
+from shardwise.worker.history import write_csv, write_picture
 
 
 class OutputError(Exception):
     """The result could not be written; the message names the file and the remedy."""
+
+    @classmethod
+    def of(cls, directory: Path, error: OSError) -> OutputError:
+        return cls(
+            f"spec.output: cannot write to {directory}: {error.strerror}: {error.filename}; give "
+            "the volume enough room, and write access for group 65532"
+        )
 
 
 def write(
@@ -44,32 +52,40 @@ def write(
             "weightsSha256": _write_tensors(directory / "weights.safetensors", weights),
             "optimizerSha256": _write_tensors(directory / "optimizer.safetensors", optimizer),
         }
-        _aside(directory / "history.csv", history.write_csv)
-        _aside(directory / "curve.png", lambda path: history.write_picture(path, name))
+        _aside(directory / "history.csv", lambda path: write_csv(history, path))
+        _aside(directory / "curve.png", lambda path: write_picture(history, path, name))
         complete = {**result, **hashes, "path": str(directory)}
         text = json.dumps(complete, indent=2) + "\n"
         # Last, so that a result.json says that all the rest is there.
         _aside(directory / "result.json", lambda path: _write_text(path, text))
     except OSError as error:
-        raise OutputError(
-            f"spec.output: cannot write to {directory}: {error.strerror}: {error.filename}; give "
-            "the volume enough room, and write access for group 65532"
-        ) from error
+        raise OutputError.of(directory, error) from error
     return complete
 
 
-def for_status(result: Mapping[str, Any]) -> dict[str, Any]:
-    """The result as status.result has it: figures as text, metrics as a list."""
-    return {
+def for_status(result: Mapping[str, Any], metric: str = "accuracy") -> dict[str, Any]:
+    """The result as status.result has it: figures as text, metrics as a list; beside it what
+    status.artifacts and status.compression have, where there was a compression.
+
+    Args:
+        metric: the figure of each line of the compression's table.
+    """
+    found: dict[str, Any] = {
         "steps": result["steps"],
         "metrics": [{"name": k, "value": f"{v:.6g}"} for k, v in result["metrics"].items()],
         "weightsSha256": result["weightsSha256"],
         "optimizerSha256": result["optimizerSha256"],
         "seconds": f"{result['seconds']:.1f}",
         "samplesPerSecond": f"{result['samplesPerSecond']:.0f}",
-        "recoveries": result["recoveries"],
         "path": result["path"],
     }
+    if "compression" not in result:
+        return found
+    from shardwise.compression import artifacts
+
+    told = artifacts.for_status(result, metric)
+    table = {"rows": told["compression"], "undone": result["compression"]["undone"]}
+    return found | {"artifacts": told["artifacts"], "compression": table}
 
 
 def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:

@@ -8,6 +8,9 @@ used in this module only; torch is pinned for their sake.
 from __future__ import annotations
 
 import base64
+import queue
+import threading
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -17,26 +20,26 @@ from torch import Tensor
 from shardwise.coordinator.protocol import KeyValue
 from shardwise.engine.group import GroupError
 from shardwise.worker.control import Control, Superseded
+from shardwise.worker.sockets import open_sockets, shut_down
 
-CONNECT_TIMEOUT = timedelta(seconds=20)
-"""Bounds the building of a group: exchange of addresses and connections to all peers."""
-TRANSFER_TIMEOUT = timedelta(hours=1)
-"""Bounds one transfer; a peer's death ends it at once, so this is for a hung peer only."""
+TRANSFER_TIMEOUT = timedelta(hours=24)
+"""Bounds one transfer. A death ends it at once, a hang by the coordinator's order to abort; until
+a coordinator that is away comes back, it waits."""
 
 
 class PushedStore(dist.Store):  # type: ignore[misc,name-defined,unused-ignore]
     """A c10d store for one generation, whose values the coordinator pushes to all members."""
 
-    def __init__(self, control: Control, generation: int) -> None:
+    def __init__(self, control: Control, generation: int, timeout: timedelta) -> None:
         super().__init__()
-        self._control, self._generation = control, generation
+        self._control, self._generation, self._timeout = control, generation, timeout
 
     def set(self, key: str, value: str | bytes) -> None:
         data = value.encode() if isinstance(value, str) else bytes(value)
         self._control.send(KeyValue(generation=self._generation, key=_plain(key), value=data))
 
     def get(self, key: str) -> bytes:
-        seconds = CONNECT_TIMEOUT.total_seconds()
+        seconds = self._timeout.total_seconds()
         return self._control.wait_value(self._generation, _plain(key), seconds)
 
     def wait(self, keys: list[str], timeout: timedelta | None = None) -> None:
@@ -51,7 +54,7 @@ class PushedStore(dist.Store):  # type: ignore[misc,name-defined,unused-ignore]
         del timeout  # the generation bounds it
 
     def timeout(self) -> timedelta:
-        return CONNECT_TIMEOUT
+        return self._timeout
 
     def clone(self) -> PushedStore:
         return self
@@ -68,19 +71,24 @@ def _plain(key: str) -> str:
 
 
 class _Transfer:
-    def __init__(self, work: dist.Work) -> None:
-        self._work = work
+    def __init__(self, work: dist.Work, peer: int, before_wait: Callable[[], None]) -> None:
+        self._work, self._peer, self._before_wait = work, peer, before_wait
 
     def wait(self) -> None:
+        self._before_wait()
         try:
             # A point-to-point transfer keeps its group's first timeout unless it is given one.
             self._work.wait(TRANSFER_TIMEOUT)
         except RuntimeError as error:
-            raise GroupError(f"a transfer failed: {error}") from error
+            raise GroupError(f"a transfer failed: {error}", self._peer) from error
 
 
 class GlooGroup:
     """A formed group over gloo.
+
+    Args:
+        timeout: for the exchange of addresses and the connections to all peers.
+        before_wait: called before each wait for a transfer.
 
     Raises:
         GroupError: the group could not be built.
@@ -88,29 +96,70 @@ class GlooGroup:
     """
 
     def __init__(
-        self, control: Control, generation: int, rank: int, size: int, address: str
+        self,
+        control: Control,
+        generation: int,
+        place: tuple[int, int],
+        *,
+        address: str,
+        timeout: timedelta,
+        before_wait: Callable[[], None],
     ) -> None:
-        self.rank, self.size = rank, size
+        self.rank, self.size = place
+        self._before_wait = before_wait
         gloo: Any = dist.ProcessGroupGloo  # its type stubs lack most of it
         options = gloo._Options()
-        options._timeout = CONNECT_TIMEOUT
+        options._timeout = timeout
         options._devices = [gloo.create_device(hostname=address)]
+        before = open_sockets()
         try:
-            store = PushedStore(control, generation)
-            self._group = gloo(store, rank, size, options)
+            store = PushedStore(control, generation, timeout)
+            self._group: Any = gloo(store, self.rank, self.size, options)
         except Superseded:
             raise
         except (RuntimeError, TimeoutError) as error:
             raise GroupError(f"generation {generation} could not connect: {error}") from error
+        # The control connection may have been renewed meanwhile; it is not the group's.
+        self._sockets = open_sockets() - before - control.sockets()
 
     def send(self, tensor: Tensor, to: int, tag: int) -> _Transfer:
         try:
-            return _Transfer(self._group.send([tensor], to, tag))
+            return _Transfer(self._group.send([tensor], to, tag), to, self._before_wait)
         except RuntimeError as error:
-            raise GroupError(f"cannot send to rank {to}: {error}") from error
+            raise GroupError(f"cannot send to rank {to}: {error}", to) from error
 
     def receive(self, tensor: Tensor, source: int, tag: int) -> _Transfer:
         try:
-            return _Transfer(self._group.recv([tensor], source, tag))
+            return _Transfer(self._group.recv([tensor], source, tag), source, self._before_wait)
         except RuntimeError as error:
-            raise GroupError(f"cannot receive from rank {source}: {error}") from error
+            raise GroupError(f"cannot receive from rank {source}: {error}", source) from error
+
+    def abort(self) -> None:
+        """End all transfers at once, from any thread; the group is broken from then on."""
+        shut_down(self._sockets)
+
+    def release(self) -> object:
+        """What stands behind this group; whoever drops it closes the group."""
+        behind, self._group = self._group, None
+        return behind
+
+
+class Reaper:
+    """Drops groups that are over, in a thread of its own: closing a healthy one takes 20 ms.
+
+    What a broken transfer may still write into is kept until its group is gone.
+    """
+
+    def __init__(self) -> None:
+        self._condemned: queue.SimpleQueue[list[object]] = queue.SimpleQueue()
+        threading.Thread(target=self._run, name="reaper", daemon=True).start()
+
+    def take(self, group: object, *kept: object) -> None:
+        """Drop the group, then what was kept for it."""
+        self._condemned.put([*kept, group])
+
+    def _run(self) -> None:
+        while True:
+            condemned = self._condemned.get()
+            while condemned:
+                condemned.pop()  # the group first

@@ -1,58 +1,60 @@
-"""One worker's life: connect, load the task, form the group, train, write, end.
+"""One worker's life: connect, load the task, take part in groups, train, write, end.
 
 Reads top to bottom. What ends it is always an Outcome; `main` tells it to everybody.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import os
-import platform
+import signal
 import sys
+import threading
 import time
-from importlib.metadata import version
-from typing import Any
+from collections.abc import Callable
 
 import torch
 
-from shardwise.api import conditions
-from shardwise.coordinator.protocol import Ack, Failed, Fault, Finished, StepReport
-from shardwise.coordinator.report import Assignment
-from shardwise.engine.group import Alone, Group, GroupError
-from shardwise.engine.plan import Plan
-from shardwise.engine.training import Training
+from shardwise.api import conditions, exitcodes
+from shardwise.checkpoint import CheckpointError
+from shardwise.coordinator.protocol import Failed, Finished, StepReport
+from shardwise.engine.activity import Activity
+from shardwise.engine.group import Alone, GroupError, StateLost
 from shardwise.engine.usercode import UserCodeError
 from shardwise.worker import output
-from shardwise.worker.control import Control, Superseded
+from shardwise.worker.activity import ActivityLog
+from shardwise.worker.checkpoints import Checkpoints
+from shardwise.worker.control import Control
 from shardwise.worker.entrypoint import load_task
-from shardwise.worker.history import History
-from shardwise.worker.outcome import Failure, Outcome, Success, write_termination_message
-from shardwise.worker.rendezvous import GlooGroup
+from shardwise.worker.faults import Faults
+from shardwise.worker.ledger import Ledger
+from shardwise.worker.membership import FOREVER_SECONDS, Departure, Membership, Over
+from shardwise.worker.metrics import WorkerMetrics
+from shardwise.worker.outcome import Failure, Left, Outcome, Success, write_termination_message
+from shardwise.worker.result import fingerprint, write_result
 from shardwise.worker.settings import Settings
+from shardwise.worker.work import Work
 
 log = logging.getLogger("shardwise.worker")
 
-WAIT_SECONDS = 7 * 86400.0
-"""For peers and the coordinator; the job's own deadlines are the operator's, and shorter."""
 GOODBYE_SECONDS = 60.0
+"""For a coordinator that is away to take the outcome in; the pod's status has it as well."""
+ALONE_SECONDS = 10.0
+"""That a worker which was asked to leave waits for a coordinator that is away."""
+LAST_CHECKPOINT_PART = 0.6
+"""Of the grace period, for the checkpoint of a task that nobody goes on with."""
 
 
-class GroupLost(Exception):  # noqa: N818 - an event
-    """The group cannot go on with this step, and this version has no way back."""
+def main(settings: Settings, on_ready: Callable[[], object]) -> int:
+    """Run one worker to its end; its exit code.
 
+    SIGTERM must be blocked, in all threads that there are.
 
-def fingerprint() -> dict[str, str | int | float]:
-    """What must be the same on all workers for the same bytes."""
-    return {
-        "torch": torch.__version__,
-        "machine": platform.machine(),
-        "cpuCapability": torch.backends.cpu.get_cpu_capability(),
-        "device": "cpu",
-    }
-
-
-def main(settings: Settings) -> int:
-    """Run one worker to its end; its exit code."""
+    Args:
+        on_ready: called once the task is loaded.
+    """
 
     def end(outcome: Outcome) -> None:
         write_termination_message(outcome, settings.termination_log)
@@ -70,173 +72,307 @@ def main(settings: Settings) -> int:
         end(failure)
         os._exit(failure.exit_code)
 
-    control = Control(settings, fingerprint(), ended_by_coordinator)
+    def leave_when_asked() -> None:
+        # In a thread of its own: the training thread may be deep in a transfer.
+        signal.sigwait({signal.SIGTERM})
+        worker.control.leave()
+        _wait_to_leave(worker.control, settings.grace_seconds)
+        if worker.succeeded:
+            os._exit(exitcodes.OK)
+        end(Left(message_line="it was asked to leave, and no step boundary came in time"))
+        os._exit(exitcodes.TERMINATED)
+
+    worker = Worker(settings, ended_by_coordinator, on_ready)
+    threading.Thread(target=leave_when_asked, name="leave", daemon=True).start()
     try:
-        outcome: Outcome = Worker(settings, control).run()
+        outcome = worker.run()
     except UserCodeError as error:
         outcome = Failure.of(conditions.USER_CODE_FAILED, error.message, error.detail)
-    except output.OutputError as error:
+    except (output.OutputError, CheckpointError) as error:
         outcome = Failure.of(conditions.OUTPUT_FAILED, str(error))
-    except (GroupLost, TimeoutError) as error:
-        outcome = Failure.of(conditions.WORKER_LOST, str(error))
     end(outcome)
-    if isinstance(outcome, Success):
-        told = control.deliver(Finished(result=outcome.result), GOODBYE_SECONDS)
-    else:
+    if isinstance(outcome, Failure):
         failed = Failed(
             reason=outcome.reason, message=outcome.message_line, detail=outcome.detail[-8000:]
         )
-        told = control.deliver(failed, GOODBYE_SECONDS)
-    if not told:
-        log.warning("the coordinator was away; the outcome is in the termination message")
+        worker.say_goodbye(failed)
     return outcome.exit_code
+
+
+def _wait_to_leave(control: Control, grace_seconds: float) -> None:
+    """Until the grace period is over; sooner where no coordinator is there to let it out."""
+    pause, now = threading.Event(), time.monotonic()
+    deadline, heard = now + grace_seconds, now
+    while now < min(deadline, heard + ALONE_SECONDS):
+        pause.wait(0.2)
+        now = time.monotonic()
+        heard = now if control.connected else heard
 
 
 class Worker:
     """One worker on one task."""
 
-    def __init__(self, settings: Settings, control: Control) -> None:
-        self.settings, self.control = settings, control
-        self.history = History()
-        self.generation = 0
-        self.group: Group = Alone()
-        self._reported = (0.0, 0)
+    def __init__(
+        self,
+        settings: Settings,
+        on_end: Callable[[str, str, bool], None],
+        on_ready: Callable[[], object],
+    ) -> None:
+        self.settings, self._on_ready = settings, on_ready
+        self.activity = ActivityLog()
+        self.ledger = Ledger()
+        self.metrics = WorkerMetrics(settings.job, settings.index)
+        self.faults = Faults(settings.faults, settings.index, settings.fault_markers)
+        self.control = Control(
+            settings, fingerprint(), self.activity, on_end, lambda g: self.membership.abort(g)
+        )
+        self.membership = Membership(
+            self.control, settings.worker, settings.address, self.faults.begin_transfer
+        )
+        self.succeeded = False
+        """The result is written; what is left is to tell of it."""
+        self._reported_at, self._reported_step = 0.0, -1
+        self._together = False
 
     def run(self) -> Outcome:
-        assignment = self.control.wait_assignment(WAIT_SECONDS)
-        trainer = assignment.trainer
-        torch.set_num_threads(trainer.get("threads", 1))
-        plan = Plan.from_spec(trainer)
-        task = load_task(trainer["entrypoint"], trainer.get("parameters") or {}, plan.seed)
-        training = Training(task, plan)
-        self._form_group(training)
-        started = time.monotonic()
-        state = self._train(training, assignment)
-        seconds = time.monotonic() - started
-        self.control.set_state(self.generation, "finished", training.steps_done)
-        if self.group.rank != 0:
+        if self.settings.metrics_port is not None:
+            self.metrics.serve(self.settings.metrics_port, self.settings.address)
+        self.assignment = self.control.wait_assignment(FOREVER_SECONDS)
+        trainer = json.dumps(self.assignment.trainer, sort_keys=True, separators=(",", ":"))
+        self.checkpoints = Checkpoints(
+            self.settings.checkpoint,
+            self.assignment.checkpoint or {},
+            hashlib.sha256(trainer.encode()).hexdigest(),
+            self.control.send,
+        )
+        self.work = self._load()
+        self.control.ready(self._task_fingerprint())
+        self._on_ready()
+        self.started = time.monotonic()
+        try:
+            self._join()
+            while True:
+                state = self._train()
+                outcome = self._finish(state)
+                if outcome is not None:
+                    return outcome
+                self._join()
+        except Departure as departure:
+            return self._depart(departure)
+        except Over:
             return Success()
-        result = self._write(training, state, assignment, seconds)
-        return Success(result=output.for_status(result))
+        finally:
+            self.checkpoints.close()
 
-    def _form_group(self, training: Training) -> None:
-        """Take part in generations until one connects."""
-        while True:
-            announced = self.control.wait_generation(self.generation, WAIT_SECONDS)
-            self.generation = announced.generation
-            step = training.steps_done
-            self.control.set_state(self.generation, "forming", step)
-            ack = Ack(generation=self.generation, step=step, digest=training.digest())
-            self.control.send(ack)
+    # Loading.
+
+    def _load(self) -> Work:
+        trainer = self.assignment.trainer
+        torch.set_num_threads(trainer.get("threads", 1))
+        return Work(trainer, self.assignment.compression, load_task, self._beat)
+
+    def _task_fingerprint(self) -> dict[str, str | int | float]:
+        training = self.work.training
+        return {
+            "threads": torch.get_num_threads(),
+            "parameters": training.model.parameter_length,
+            "gradient": training.gradient_fingerprint(),
+        }
+
+    def _beat(self, activity: Activity) -> None:
+        """Called by the engine between shards and around exchanges."""
+        self.activity.beat(activity)
+        self.metrics.beat(activity)
+        self.control.check(self.membership.generation)
+
+    # Membership.
+
+    def _join(self, *, together: bool = False) -> None:
+        """Take part in generations until one forms.
+
+        Args:
+            together: the group ends at a boundary that all its members have come to.
+        """
+        membership, formed_before = self.membership, self.membership.formed
+        told_before = formed_before and membership.group.rank == 0
+        formed = False
+        self.metrics.phase("forming" if formed_before else "ready")
+        while not formed:
+            self.activity.forget_wait()
+            self._together, together = together, False
+            announced = membership.announced(self.work)
+            self.ledger.spend("recovery" if formed_before else "waiting")
+            steps = [member.step or 0 for member in announced.members]
+            self._resume_if_first(steps)
             try:
-                go = self.control.wait_go(self.generation, WAIT_SECONDS)
-                names = [member.worker for member in go.members]
-                rank, size = names.index(self.settings.worker), len(names)
-                if len(set(go.steps)) > 1:
-                    raise GroupLost(f"the workers stand at different steps: {list(go.steps)}")
-                self.group = self._connect(rank, size)
-                training.join(self.group)
-            except (Superseded, GroupError) as error:
-                log.info("generation %d did not form: %s", self.generation, error)
-                self.control.send(Fault(generation=self.generation, message=str(error)))
-                continue
-            self.control.set_state(self.generation, "training", step)
-            log.info("generation %d formed: rank %d of %d", self.generation, rank, size)
-            return
+                formed = membership.form(announced, self.work)
+            except StateLost as lost:
+                log.warning("%s", lost)
+                self._start_over()
+                membership.broken(GroupError(str(lost)), self.work.position)
+            self.ledger.spend("recovery" if formed_before else "rendezvous")
+        if not formed_before and max(steps) > 0:
+            self.ledger.forget()  # it joins others, who have told of the time so far
+        if not told_before:
+            self._reported_at = 0.0  # should this be rank 0 now, it reports at its next step
+        self.activity.beat("computing")
+        self.metrics.phase("training", membership.group.rank)
 
-    def _connect(self, rank: int, size: int) -> Group:
-        if size == 1:
-            return Alone()
-        return GlooGroup(self.control, self.generation, rank, size, self.settings.address)
+    def _resume_if_first(self, steps: list[int]) -> None:
+        """A group in which nobody holds any state goes on from the newest checkpoint."""
+        if self.work.position == 0 and max(steps, default=0) == 0:
+            self.checkpoints.resume(self.work.training)
 
-    def _train(self, training: Training, assignment: Assignment) -> dict[str, torch.Tensor]:
-        """Train to the end; the whole optimizer state."""
-        evaluated = 0
+    def _start_over(self) -> None:
+        """Go back to the newest checkpoint, or to the start."""
+        self.activity.beat("loading")
+        self.work = self._load()
+        self.checkpoints.resume(self.work.training)
+
+    # Training.
+
+    def _train(self) -> dict[str, torch.Tensor]:
+        """Train, and compress, to the end; the whole optimizer state."""
         while True:
+            work, training = self.work, self.work.training
             try:
-                if training.evaluation_due and evaluated < training.steps_done:
-                    metrics = training.evaluate()
-                    evaluated = training.steps_done
-                    self.history.evaluations.append((evaluated, metrics))
-                    self._report(training, assignment.report_seconds, force=True)
-                elif training.done:
-                    return training.optimizer_state()
+                if training.evaluation_due:
+                    training.evaluate()
+                    self.activity.beat("computing")
+                    self.ledger.spend("productive")
+                    self._report(force=True)
+                elif not work.trained:
+                    if self._step():
+                        self._join(together=True)
+                elif not work.done:
+                    self._compress()
                 else:
-                    self._step(training)
-                    self._report(training, assignment.report_seconds)
+                    return training.optimizer_state()
             except GroupError as error:
-                log.warning("step %d: %s", training.steps_done, error)
-                # Before the fault is sent: should the connection be down, the next hello says it.
-                self.control.set_state(self.generation, "forming", training.steps_done)
-                self.control.send(Fault(generation=self.generation, message=str(error)))
-                self._form_group(training)
+                log.warning("position %d: %s", work.position, error)
+                self._broke(error)
 
-    def _step(self, training: Training) -> None:
-        epoch = training.order.epoch(training.steps_done)
-        done = training.step()
-        self.control.set_state(self.generation, "training", training.steps_done)
-        if self.group.rank == 0:
-            row = (training.steps_done, epoch, done.loss, done.learning_rate)
-            self.history.steps.append(row)
-
-    def _report(self, training: Training, every: float, *, force: bool = False) -> None:
-        """Rank 0 tells how far it is: at its first step, every so often, and when asked to."""
-        now, step = time.monotonic(), training.steps_done
-        then, before = self._reported
-        if self.group.rank != 0 or not (force or before == 0 or now - then >= every):
+    def _compress(self) -> None:
+        """Do one bit of the compression; a soft change takes place before it, as a hard one."""
+        work, membership = self.work, self.membership
+        self.faults.begin_step(work.position)
+        if self.control.superseded(membership.generation):
+            self._join()
             return
-        self._reported = (now, step)
+        work.compress()
+        self.activity.beat("computing")
+        self.ledger.spend("productive")
+        membership.set_phase("training", work.position)
+        self._report()
+
+    def _broke(self, error: GroupError) -> None:
+        if self.membership.group.rank != 0:
+            self.ledger.forget()  # what rank 0 lived through before, it tells, or nobody does
+        self.ledger.spend("retried")
+        self.membership.broken(error, self.work.position)
+        self._join()
+
+    def _step(self) -> bool:
+        """Do one step; whether the group ends at this boundary, for another one."""
+        training, membership = self.work.training, self.membership
+        self.faults.begin_step(training.steps_done)
+        self.control.check(membership.generation)
+        changes = self.control.superseded(membership.generation)
+        self.metrics.begin_step()
+        read_before = training.data_seconds
+        done = training.step(flag=changes, ask=self.checkpoints.wanted())
+        self.metrics.fetched(training.data_seconds - read_before)
+        self.metrics.end_step(training.steps_done)
+        self.activity.beat("computing")  # no exchange is waited for any more
+        self.ledger.spend("productive")
+        membership.set_phase("training", training.steps_done)
+        if self.checkpoints.due(training.steps_done, asked=done.asked):
+            self.checkpoints.save(training, membership.generation)
+            self.ledger.spend("checkpoint")
+        self._report()
+        return done.flag
+
+    def _report(self, *, force: bool = False) -> None:
+        """Rank 0 tells how far it is: at its first step, every so often, and when asked to."""
+        if self.membership.group.rank != 0:
+            self.ledger.forget()
+            return
+        training = self.work.training
+        now, step = time.monotonic(), training.steps_done
+        then, before = self._reported_at, self._reported_step
+        if then and not force and now - then < self.assignment.report_seconds:
+            return
+        self._reported_at, self._reported_step = now, step
         steps, batch = step - before, training.plan.batch_size
-        rate = steps * batch / (now - then) if before and now > then else 0.0
-        _, epoch, loss, _ = self.history.steps[-1]
+        rate = steps * batch / (now - then) if then and now > then and steps > 0 else 0.0
         self.control.send(
             StepReport(
-                generation=self.generation,
+                generation=self.membership.generation,
                 step=step,
                 total_steps=training.total_steps,
-                epoch=epoch,
-                loss=loss,
+                epoch=training.order.epoch(max(step - 1, 0)),
+                loss=training.history.last_loss or 0.0,
                 samples_per_second=rate,
-                metrics=self.history.last_metrics,
+                metrics=training.history.last_metrics,
+                stage=self.work.stage,
+                seconds=self.ledger.take(),
             )
         )
 
-    def _write(
-        self,
-        training: Training,
-        state: dict[str, torch.Tensor],
-        assignment: Assignment,
-        seconds: float,
-    ) -> dict[str, Any]:
-        order = training.order
-        full, rest = divmod(training.steps_done, order.steps_per_epoch)
-        samples = full * order.samples + min(rest * order.batch_size, order.samples)
-        result = {
-            "job": assignment.name,
-            "steps": training.steps_done,
-            "metrics": self.history.last_metrics or {"trainingLoss": self.history.steps[-1][2]},
-            "recoveries": 0,
-            "workers": self.group.size,
-            "partition": training.plan.partition,
-            "seconds": round(seconds, 3),
-            "samplesPerSecond": round(samples / max(seconds, 1e-9), 1),
-            "versions": {
-                "shardwise": version("shardwise"),
-                "python": platform.python_version(),
-                **fingerprint(),
-                "threads": torch.get_num_threads(),
-            },
-        }
-        optimizer = {
-            f"{slot}/{name}": part
-            for slot, vector in state.items()
-            for name, part in training.model.named_parts(vector)
-        }
-        return output.write(
-            self.settings.output,
-            name=assignment.name,
-            weights=dict(training.model.named_tensors()),
-            optimizer=optimizer,
-            history=self.history,
-            result=result,
-        )
+    # Ends.
+
+    def _finish(self, state: dict[str, torch.Tensor]) -> Outcome | None:
+        """Write the result, or wait until rank 0 has; None where the group is needed again."""
+        self.activity.beat("finishing")
+        self.metrics.phase("finishing", self.membership.group.rank)
+        self.membership.set_phase("finishing", self.work.position)
+        result = None
+        if self.membership.group.rank == 0:
+            group, generation = self.membership.group, self.membership.generation
+            written = write_result(
+                self.work,
+                state,
+                name=self.assignment.name,
+                directory=self.settings.output,
+                place={"generations": generation, "workers": group.size},
+                seconds=time.monotonic() - self.started,
+            )
+            guard = (self.assignment.compression or {}).get("guard") or {}
+            result = output.for_status(written, guard.get("metric") or "accuracy")
+            # For the operator that is away: its pod's status says how the task ended.
+            write_termination_message(Success(result=result), self.settings.termination_log)
+            self.succeeded = True
+        ended = self.say_goodbye(Finished(result=result))
+        return Success(result=result) if ended or result is not None else None
+
+    def say_goodbye(self, message: Finished | Failed) -> bool:
+        """Tell the outcome until the coordinator has taken it in; False where it did not."""
+        patient = isinstance(message, Finished) and message.result is None
+        seconds = FOREVER_SECONDS if patient else GOODBYE_SECONDS
+        try:
+            return self.control.wait_end(message, self.membership.generation, seconds)
+        except TimeoutError:
+            log.warning("the coordinator was away; the outcome is in the termination message")
+            return True
+
+    def _depart(self, departure: Departure) -> Outcome:
+        """Leave; the last ones take care that the task can be taken up again."""
+        step = self.work.training.steps_done
+        if departure.last and step > 0 and self._can_save():
+            seconds = self.settings.grace_seconds * LAST_CHECKPOINT_PART / 2
+            self.checkpoints.finish(seconds)  # the one before, which would keep this one out
+            self.checkpoints.save(self.work.training, self.membership.generation)
+            if not self.checkpoints.finish(seconds):
+                log.warning("the last checkpoint was not committed in time")
+        return Left(message_line=f"left at step {step}")
+
+    def _can_save(self) -> bool:
+        """Whether the parts that those who leave save make a whole; alone, a worker saves all."""
+        if self._together:
+            return True
+        try:  # The others of its last group are gone, and write no parts.
+            self.work.training.join(Alone())
+        except StateLost as lost:
+            log.warning("no last checkpoint: %s", lost)
+            return False
+        return True

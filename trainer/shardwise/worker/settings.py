@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shardwise.api import environment
+from shardwise.worker.faults import Fault, FaultError, parse_faults
+
+GRACE_SECONDS = 25
+"""For leaving, unless told otherwise: Kubernetes' default grace period less a margin."""
 
 
 class SettingsError(Exception):
@@ -28,6 +32,12 @@ class Settings:
     output: Path
     address: str
     termination_log: Path | None
+    metrics_port: int | None = None
+    checkpoint: str | None = None
+    """A directory or an fsspec URL."""
+    grace_seconds: int = GRACE_SECONDS
+    faults: tuple[Fault, ...] = ()
+    fault_markers: Path | None = None
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Settings:
@@ -40,6 +50,12 @@ class Settings:
         if not host:
             raise SettingsError(f"{environment.COORDINATOR} must be host:port")
         log = environ.get(environment.TERMINATION_LOG)
+        metrics = environ.get(environment.METRICS_PORT)
+        markers = environ.get(environment.FAULT_MARKERS)
+        try:
+            faults = parse_faults(environ.get(environment.FAULTS, ""))
+        except FaultError as error:
+            raise SettingsError(f"{environment.FAULTS}: {error}") from error
         return cls(
             host=host,
             port=_integer(environment.COORDINATOR, port),
@@ -52,6 +68,14 @@ class Settings:
             output=Path(_required(environ, environment.OUTPUT)),
             address=environ.get(environment.ADDRESS, "127.0.0.1"),
             termination_log=Path(log) if log else None,
+            metrics_port=_integer(environment.METRICS_PORT, metrics) if metrics else None,
+            checkpoint=environ.get(environment.CHECKPOINT) or None,
+            grace_seconds=_integer(
+                environment.GRACE_SECONDS,
+                environ.get(environment.GRACE_SECONDS, str(GRACE_SECONDS)),
+            ),
+            faults=faults,
+            fault_markers=Path(markers) if markers else None,
         )
 
 

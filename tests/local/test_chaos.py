@@ -1,0 +1,167 @@
+"""Whatever happens to workers and coordinator, the weights come out the same, and in the end."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+
+import chaos
+import pytest
+
+from shardwise.local.run import LocalRun
+
+pytestmark = pytest.mark.timeout(3600 if chaos.FULL else 600)
+
+WORKERS, SEED = 4, chaos.SEED
+
+
+@pytest.mark.parametrize("partition", ["none", "parameters"])
+@pytest.mark.parametrize(
+    ("fault", "cause"),
+    [
+        ("kill:1@50", "Killed"),
+        ("kill:0@61/3", "Killed"),
+        ("hang:2@50", "Unreachable"),
+        ("stall:3@50", "Hung"),
+        ("partition:0@50", "Unreachable"),
+        ("leave:1@50", "Preempted"),
+    ],
+)
+def test_one_fault_of_each_kind(fault, cause, partition):
+    done = chaos.run(chaos.manifest(240, partition=partition), workers=WORKERS, listed=[fault])
+    assert done.struck == {fault.replace("/", "-")}
+    assert done.recoveries[cause] == 1, done.recoveries
+    assert done.ended.report.lost_steps == 0
+    assert done.hashes == chaos.undisturbed(240)
+
+
+STEPS = 600
+"""Of each run under many blows; there are as many runs as the blows take."""
+
+
+@pytest.mark.parametrize(
+    ("blows", "full"),
+    [
+        (("kill",), 100),
+        (("hang",), 30),
+        (("crash-coordinator",), 20),
+        (("kill", "kill", "kill", "hang", "crash-coordinator"), 50),
+    ],
+    ids=["kills", "hangs", "crashes of the coordinator", "any mix"],
+)
+def test_many_blows(blows, full, tmp_path):
+    """One after the other, at random, also while the group recovers from the last one."""
+    number, struck, runs = chaos.count(full), 0, 0
+    dice = random.Random(SEED)
+
+    async def strike(local: LocalRun) -> None:
+        nonlocal struck
+        while struck < number:
+            least = dice.choice((2, 3, WORKERS, WORKERS))
+            await chaos.until(
+                lambda least=least: len(local.report().members) >= least, f"{least} members"
+            )
+            later = chaos.step(local) + dice.randrange(1, 30)
+            await chaos.until(lambda later=later: chaos.step(local) >= later, "some steps")
+            await chaos.strike(local, dice.choice(blows), dice)
+            struck += 1
+
+    while struck < number:
+        runs += 1
+        assert runs <= 5 + number, f"{struck} blows in {runs} runs"
+        url = f"file://{tmp_path}/checkpoints-{runs}"
+        job = chaos.manifest(STEPS, checkpoint={"everySteps": 20, "url": url})
+        done = chaos.run(job, workers=WORKERS, driver=strike)
+        assert done.hashes == chaos.undisturbed(STEPS), f"seed {SEED}, run {runs}"
+        print(f"{struck} blows in {runs} runs: {dict(done.recoveries)}", flush=True)
+
+
+@pytest.mark.parametrize("partition", ["none", "parameters"])
+def test_faults_in_the_middle_of_exchanges(partition):
+    """At the n-th wait for a peer, for each of the first ones, one at a time."""
+    for transfer in range(1, chaos.count(60) + 1):
+        fault = f"kill:{transfer % WORKERS}@20/{transfer}"
+        job = chaos.manifest(60, partition=partition)
+        done = chaos.run(job, workers=WORKERS, listed=[fault])
+        assert done.hashes == chaos.undisturbed(60), fault
+        assert done.ended.report.lost_steps == 0
+
+
+def test_workers_leave_and_come_at_random():
+    number = chaos.count(50)
+    steps = 240 + 40 * number
+    listed = chaos.faults(SEED, steps=steps, workers=WORKERS, counts={"leave": number})
+    joined = 0
+
+    async def bring_back(local: LocalRun) -> None:
+        """A new worker for each that has left, a moment later."""
+        nonlocal joined
+        dice, left = random.Random(SEED), set()
+        while True:
+            for path in local.markers.iterdir():
+                if path.name not in left:
+                    left.add(path.name)
+                    index = int(path.name.partition(":")[2].partition("@")[0])
+                    gone = lambda index=index: index not in chaos.processes(local)  # noqa: E731
+                    await chaos.until(gone, f"worker {index} leaves")
+                    later = chaos.step(local) + dice.randrange(20)
+                    await chaos.until(lambda later=later: chaos.step(local) >= later, "some steps")
+                    local.add_worker(index)
+                    joined += 1
+            await chaos.until(
+                lambda: any(path.name not in left for path in local.markers.iterdir()), "a leave"
+            )
+
+    done = chaos.run(chaos.manifest(steps), workers=WORKERS, listed=listed, driver=bring_back)
+    assert done.hashes == chaos.undisturbed(steps)
+    assert done.recoveries["Preempted"] >= number - 1
+    assert joined >= number - 1
+    assert "Broken" not in done.recoveries, "to leave breaks nothing"
+
+
+@pytest.mark.parametrize("partition", ["none", "parameters"])
+def test_all_workers_are_killed_again_and_again(partition, tmp_path):
+    number = chaos.count(5) if partition == "none" else 2
+    steps = 120 + 120 * number
+    checkpoint = {"everySteps": 10, "keep": 2, "url": f"file://{tmp_path}/checkpoints"}
+
+    async def kill_all(local: LocalRun) -> None:
+        for blow in range(number):
+            await chaos.until(lambda blow=blow: chaos.step(local) >= 60 + 100 * blow, "steps")
+            for pid in chaos.processes(local).values():
+                os.kill(pid, signal.SIGKILL)
+
+    job = chaos.manifest(steps, partition=partition, checkpoint=checkpoint)
+    done = chaos.run(job, workers=WORKERS, driver=kill_all)
+    assert done.hashes == chaos.undisturbed(steps)
+    assert done.recoveries["Killed"] >= WORKERS * number - number
+    assert done.ended.report.lost_steps < 60 * number, "they resumed from checkpoints"
+
+
+def test_two_joins_back_to_back_and_a_joiner_that_is_killed():
+    async def join(local: LocalRun) -> None:
+        await chaos.until(lambda: chaos.step(local) >= 40, "steps")
+        local.add_worker(4)
+        local.add_worker(5)
+        for index in (4, 5):
+            await chaos.until(lambda index=index: index in chaos.processes(local), "a joiner")
+            os.kill(chaos.processes(local)[index], signal.SIGKILL)
+        local.coordinator.resize_task("local", 6, 1)
+        await chaos.until(lambda: len(local.report().members) == 6, "six members")
+
+    job = chaos.manifest(1200)
+    done = chaos.run(job, workers=WORKERS, driver=join)
+    assert done.hashes == chaos.undisturbed(1200)
+    assert done.ended.report.members == tuple(f"worker-{index}" for index in range(6))
+
+
+@pytest.mark.skipif(not chaos.FULL, reason="part of `make chaos`")
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_fashion_mnist_through_a_mix_of_faults(seed):
+    counts = {"kill": 20, "hang": 5, "partition": 5, "stall": 3, "crash-coordinator": 3}
+    listed = chaos.faults(seed, steps=400, workers=WORKERS, counts=counts)
+    done = chaos.run(chaos.manifest(400, "fashion-mnist"), workers=WORKERS, listed=listed)
+    assert done.hashes == chaos.undisturbed(400, "fashion-mnist"), (
+        f"seed {seed}: {' '.join(listed)}"
+    )

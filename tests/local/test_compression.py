@@ -1,0 +1,114 @@
+"""Compression on this machine: the same files on any number of workers and through kills, and the
+guard that watches the accuracy."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import chaos
+import pytest
+import torch
+import yaml
+from runs import EXAMPLES, Run, run
+
+import shardwise
+from shardwise.examples import digits
+
+pytestmark = pytest.mark.timeout(1200)
+
+STEPS = 240
+"""Of the training of compress-digits; the compression's positions count on from STEPS + 1."""
+FILES = {"model.safetensors", "graph.pt2.gz", "model.onnx"}
+
+
+def hashes(result):
+    return {item["name"]: item["sha256"] for item in result["artifacts"]} | {
+        "weights": result["weightsSha256"]
+    }
+
+
+def accuracy_of(folder: Path) -> float:
+    """Of the model that the loader opens, on the task's held-out samples."""
+    evaluation = digits.task().evaluation
+    assert evaluation is not None
+    *inputs, targets = evaluation.batch(torch.arange(len(evaluation)))
+    with torch.no_grad():
+        found = shardwise.load(folder)(*inputs)
+    return float((found.argmax(1) == targets).double().mean())
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory) -> Run:
+    """compress-digits on one worker."""
+    folder = tmp_path_factory.mktemp("compress-digits")
+    done = run(EXAMPLES / "compress-digits.yaml", folder / "out", "--workers", "1")
+    assert done.code == 0, done.stderr
+    return done
+
+
+def test_the_files_and_their_table(alone):
+    result = alone.result
+    assert result["steps"] == STEPS
+    assert {item["name"] for item in result["artifacts"]} == FILES
+    rows = result["compression"]["rows"]
+    assert [row["step"] for row in rows] == ["trained", "prune", "distill", "gptq"]
+    assert rows[-1]["bytes"] < rows[0]["bytes"] / 8
+    assert rows[0]["metrics"] == result["metrics"], "the first row is the trained model"
+    assert result["compression"]["undone"] == ""
+
+
+def test_the_loader_predicts_as_the_table_says(alone):
+    rows = alone.result["compression"]["rows"]
+    assert accuracy_of(alone.output) == pytest.approx(rows[-1]["metrics"]["accuracy"], abs=0.003)
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        [],
+        # While it gathers for OBS; then rank 0, in an exchange of the distillation.
+        ["kill:1@242", "kill:0@275/2"],
+        # In an exchange of the fine-tuning, and while it gathers for GPTQ.
+        ["kill:0@255/2", "kill:2@294"],
+    ],
+    ids=["undisturbed", "early", "late"],
+)
+def test_the_files_are_the_same_on_three_workers(alone, faults):
+    done = chaos.run(chaos.example("compress-digits"), workers=3, listed=faults)
+    assert done.struck == {fault.replace("/", "-") for fault in faults}
+    assert done.ended.report.lost_steps == 0
+    assert hashes(done.result) == hashes(alone.result)
+    figures = [row["metrics"] for row in done.result["compression"]["rows"]]
+    assert figures == [row["metrics"] for row in alone.result["compression"]["rows"]]
+    told = done.ended.report.result
+    assert told is not None
+    assert hashes(told) == hashes(alone.result)
+    assert [row["name"] for row in told["compression"]["rows"]][-1] == "gptq"
+
+
+def guarded(folder: Path, policy: str) -> Run:
+    job = copy.deepcopy(yaml.safe_load((EXAMPLES / "compress-guard.yaml").read_text()))
+    job["spec"]["compression"]["guard"]["onGuard"] = policy
+    file = folder / "compress-guard.yaml"
+    file.write_text(yaml.safe_dump(job))
+    return run(file, folder / "out", "--workers", "1")
+
+
+def test_the_guard_fails_the_job_with_its_figures(tmp_path):
+    done = guarded(tmp_path, "Fail")
+    assert done.code != 0
+    assert "step prune brought accuracy from 0.9" in done.stderr + done.stdout
+    assert "more than spec.compression.guard.maxAccuracyDrop 0.02" in done.stderr + done.stdout
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_the_guard_keeps_the_model_before_the_step(tmp_path):
+    done = guarded(tmp_path, "KeepPrevious")
+    assert done.code == 0, done.stderr
+    table = done.result["compression"]
+    assert table["undone"] == "prune"
+    before, after = table["rows"]
+    assert after["note"] == "taken back by the guard"
+    assert after["metrics"]["accuracy"] < before["metrics"]["accuracy"] - 0.02
+    assert accuracy_of(done.output) == pytest.approx(before["metrics"]["accuracy"], abs=1e-9)
