@@ -1,7 +1,9 @@
 """The operator's process: everything wired together, until a signal or a fatal error ends it.
 
+It stands by until it holds the Lease, and does nothing else meanwhile but tell how it is.
+
 Exit codes: 0 after SIGTERM or SIGINT, 1 when a part that must run for ever has ended, 2 for
-settings that cannot be used.
+settings that cannot be used, 3 when the Lease was lost: at once, with nothing carried to its end.
 """
 
 from __future__ import annotations
@@ -24,9 +26,11 @@ from shardwise_operator.apply import Applier
 from shardwise_operator.certificate import Certificate, ensure_certificate, service_names
 from shardwise_operator.controller import Controller
 from shardwise_operator.coordination import Coordination
+from shardwise_operator.endpoint import announce, endpoints
 from shardwise_operator.events import EventRecorder
 from shardwise_operator.jobs import JobStore, Key
 from shardwise_operator.kube import KubeCluster
+from shardwise_operator.leader import EXIT_LOST, Alarm, Candidate, LeaseLost
 from shardwise_operator.metrics import Metrics, Sources
 from shardwise_operator.port import ApiError
 from shardwise_operator.queue import WorkQueue
@@ -45,14 +49,23 @@ T = TypeVar("T")
 class Operator:
     """All parts of one operator process."""
 
-    def __init__(self, settings: Settings, cluster: KubeCluster, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        cluster: KubeCluster,
+        metrics: Metrics,
+        candidate: Candidate | None,
+    ) -> None:
         self.settings = settings
         self.cluster = cluster
+        self.candidate = candidate
         self.metrics = metrics
         self.jobs = JobStore()
         self.queue: WorkQueue[Key] = WorkQueue()
         self.lag = health.LoopLag()
         self.missing = {"the API server", "the pod watch", "the coordinator", "the job watch"}
+        if candidate:
+            self.missing.add("the coordinator's address")
         self.informers = PodInformers(
             {
                 namespace: PodInformer(cluster, namespace, self._pod_changed)
@@ -69,6 +82,7 @@ class Operator:
         self.recorder = EventRecorder(cluster, metrics.event)
         self._certificate: Certificate | None = None
         self._listening_since: float | None = None
+        self._leads_since: float | None = None
         self.controller = Controller(
             cluster=cluster,
             jobs=self.jobs,
@@ -86,8 +100,11 @@ class Operator:
             Sources(
                 jobs=lambda: self.jobs,
                 queue_depth=lambda: len(self.queue),
-                watch_age=lambda: self.informers.age,
+                queue_oldest_age=lambda: self.queue.oldest_age,
+                watch_age=self._contact_age,
                 loop_lag=lambda: self.lag.seconds,
+                report=self.coordination.report,
+                leads=lambda: self._leads_since is not None,
             )
         )
 
@@ -95,35 +112,76 @@ class Operator:
         """Runs until told to stop, or until a part ends that must not."""
         runner = await health.serve(
             health.application(
-                watch_age=lambda: self.informers.age,
+                watch_age=self._contact_age,
                 loop_lag=lambda: self.lag.seconds,
-                unready=lambda: tuple(f"waiting for {part}" for part in sorted(self.missing)),
+                unready=self._unready,
                 exposition=self.metrics.exposition,
             ),
             self.settings.http_port,
         )
         stopped = asyncio.create_task(stop.wait(), name="stop")
-        tasks = {
+        lag = asyncio.create_task(self.lag.run(), name="loop lag")
+        try:
+            if self.candidate and not await self._elected(self.candidate, stopped):
+                return 0
+            self._leads_since = time.monotonic()
+            return await self._work(stop, stopped)
+        finally:
+            await _cancel({stopped, lag})
+            await runner.cleanup()
+            await self.cluster.close()
+
+    async def _elected(self, candidate: Candidate, stopped: asyncio.Task[Any]) -> bool:
+        """Waits for its turn; false where the stop comes first."""
+        acquired = asyncio.create_task(candidate.acquire(), name="the lease")
+        await asyncio.wait({acquired, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if stopped.done():
+            await _cancel({acquired})
+            await candidate.release()  # It may have come in the same moment.
+            return False
+        await acquired
+        return True
+
+    async def _work(self, stop: asyncio.Event, stopped: asyncio.Task[Any]) -> int:
+        tasks: set[asyncio.Task[Any]] = {
             asyncio.create_task(coroutine, name=name)
             for name, coroutine in (
-                ("loop lag", self.lag.run()),
                 ("pod watch", self.informers.run()),
                 ("events", self.recorder.run()),
                 ("start and work", self._start_and_work(stop)),
             )
         }
+        # Held for as long as anything acts, the end included.
+        lease = asyncio.create_task(self._hold(), name="the lease")
         try:
-            done, _ = await asyncio.wait({stopped, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(
+                {stopped, lease, *tasks}, return_when=asyncio.FIRST_COMPLETED
+            )
             failed = [task for task in done if task is not stopped and not stop.is_set()]
             for task in failed:
                 error = None if task.cancelled() else task.exception()
                 log.error("%s has ended: %r", task.get_name(), error, exc_info=error)
             return 1 if failed else 0
         finally:
-            await _cancel({stopped, *tasks})
+            # First: kopf cancels whatever runs when it ends, workers' connections too, and each of
+            # those would be a lost worker to a coordinator that still serves the others.
             await self.coordination.stop()
-            await runner.cleanup()
-            await self.cluster.close()
+            ended = await _cancel(tasks)
+            await _cancel({lease})
+            if self.candidate and ended:
+                await self.candidate.release()
+
+    async def _hold(self) -> None:
+        if self.candidate is None:
+            await asyncio.Event().wait()
+            return
+        try:
+            await self.candidate.hold()
+        except LeaseLost as lost:
+            log.error("the lease is lost: %s", lost)
+            logging.shutdown()
+            # Not an orderly end: that would still write statuses and speak to workers.
+            os._exit(EXIT_LOST)
 
     async def _start_and_work(self, stop: asyncio.Event) -> None:
         settings = self.settings
@@ -152,7 +210,19 @@ class Operator:
         async with asyncio.TaskGroup() as group:
             for _ in range(settings.workers):
                 group.create_task(self.queue.work(self.controller.reconcile))
+            if self.candidate:
+                group.create_task(self._announce(port))
             group.create_task(self._kopf(stop))
+
+    async def _announce(self, port: int) -> None:
+        settings = self.settings
+        service = settings.coordinator_host.partition(".")[0]
+        body = endpoints(
+            settings.operator_namespace, service, settings.pod_name, settings.pod_ip, port
+        )
+        await announce(
+            self.cluster, body, lambda: self.missing.discard("the coordinator's address")
+        )
 
     async def _kopf(self, stop: asyncio.Event) -> None:
         ready = asyncio.Event()
@@ -163,7 +233,7 @@ class Operator:
             standalone=True,
             clusterwide=not self.settings.namespaces,
             namespaces=self.settings.namespaces,
-            stop_flag=stop,
+            stop_flag=asyncio.Event(),  # It is cancelled, once the coordinator has stopped.
             ready_flag=ready,
         )
         # kopf takes the signals for itself; the stop is ours to order.
@@ -176,6 +246,19 @@ class Operator:
     def _pod_changed(self, namespace: str, job: str) -> None:
         if self.jobs.get((namespace, job)) is not None:
             self.queue.add((namespace, job))
+
+    def _contact_age(self) -> float:
+        """Seconds since the API server was last heard of, by whatever listens to it now."""
+        if self._leads_since is None:
+            return self.candidate.age if self.candidate else 0.0
+        # What it watches now it has not watched while it stood by.
+        return min(self.informers.age, time.monotonic() - self._leads_since)
+
+    def _unready(self) -> tuple[str, ...]:
+        """What is missing for its part; one that stands by is ready to take over."""
+        if self._leads_since is None and self.candidate:
+            return () if self.candidate.holder else ("waiting for the lease",)
+        return tuple(f"waiting for {part}" for part in sorted(self.missing))
 
     def _settled(self) -> bool:
         since = self._listening_since
@@ -202,10 +285,12 @@ async def _until_it_works(call: Callable[[], Awaitable[T]], what: str) -> T:
             await asyncio.sleep(START_PAUSE_SECONDS)
 
 
-async def _cancel(tasks: set[asyncio.Task[Any]]) -> None:
+async def _cancel(tasks: set[asyncio.Task[Any]]) -> bool:
+    """Whether all have ended in time."""
     for task in tasks:
         task.cancel()
-    await asyncio.wait(tasks, timeout=KOPF_STOP_SECONDS)
+    _, pending = await asyncio.wait(tasks, timeout=KOPF_STOP_SECONDS)
+    return not pending
 
 
 def _on_signals(stop: asyncio.Event) -> None:
@@ -219,7 +304,22 @@ async def run(settings: Settings) -> int:
     _on_signals(stop)
     metrics = Metrics()
     cluster = await KubeCluster.connect(metrics.api_call)
-    return await Operator(settings, cluster, metrics).run(stop)
+    return await Operator(settings, cluster, metrics, _candidate(settings, cluster)).run(stop)
+
+
+def _candidate(settings: Settings, cluster: KubeCluster) -> Candidate | None:
+    if not settings.pod_name:
+        return None
+    alarm = Alarm()
+    return Candidate(
+        cluster,
+        settings.operator_namespace,
+        settings.lease,
+        f"{settings.pod_name}_{settings.pod_uid}",
+        settings.terms,
+        renewed=alarm.arm,
+        released=alarm.disarm,
+    )
 
 
 def main() -> int:

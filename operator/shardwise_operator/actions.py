@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal, TypeAlias
 
+from shardwise.coordinator.report import Cause
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateService:
@@ -19,12 +21,12 @@ class CreatePod:
 
     index: int
     trainer: Mapping[str, Any] = field(hash=False)
-    """The accepted spec.trainer: that of the job's other pods where there are any."""
+    """The accepted trainer and compression: those of the job's other pods where there are any."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeletePod:
-    """A pod that still runs for a job that has failed; by uid, so no later pod can be hit."""
+    """A pod that is not wanted, or has failed; by uid, so no later pod can be hit."""
 
     name: str
     uid: str
@@ -35,8 +37,45 @@ class OpenTask:
     """Let the coordinator take in the job's workers."""
 
     workers: int
+    min_workers: int
     trainer: Mapping[str, Any] = field(hash=False)
+    """The accepted trainer and compression."""
     generation_floor: int
+    checkpoint: Mapping[str, Any] | None = field(default=None, hash=False)
+    """spec.checkpoint."""
+    detection_seconds: float = 0.5
+    recoveries: Mapping[str, int] = field(default_factory=dict, hash=False)
+    """What an earlier coordinator counted, by cause."""
+    seconds: Mapping[str, float] = field(default_factory=dict, hash=False)
+    """Where the time went under an earlier coordinator, by kind."""
+    lost_steps: int = 0
+    reached_step: int = 0
+    """The highest step that the status tells of: what begins below it has been lost."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResizeTask:
+    """Let the group have this many members, and go on with no fewer than that."""
+
+    workers: int
+    min_workers: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainTask:
+    """Let all workers write a checkpoint and leave at the next step boundary."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LostWorker:
+    """A pod's status tells that its worker is lost, which its connection may not."""
+
+    worker: str
+    uid: str
+    """The pod's; empty where it is gone."""
+    cause: Cause
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +95,23 @@ class EmitEvent:
     message: str
 
 
-Action: TypeAlias = CreateService | CreatePod | DeletePod | OpenTask | CloseTask | EmitEvent
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteJob:
+    """The job itself, a while after its end; its pods go with it."""
+
+
+Action: TypeAlias = (
+    CreateService
+    | CreatePod
+    | DeletePod
+    | OpenTask
+    | ResizeTask
+    | DrainTask
+    | LostWorker
+    | CloseTask
+    | DeleteJob
+    | EmitEvent
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from shardwise.api import conditions as c
 from shardwise_operator import names
@@ -19,15 +19,20 @@ from shardwise_operator.actions import (
     CloseTask,
     CreatePod,
     CreateService,
+    DeleteJob,
     DeletePod,
+    DrainTask,
     EmitEvent,
+    LostWorker,
     OpenTask,
+    ResizeTask,
 )
 from shardwise_operator.observe import CreationError, JobView
 from shardwise_operator.port import ApiError, Cluster
 from shardwise_operator.render import RenderFacts, pod_manifest, service_manifest
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 RETRY = timedelta(seconds=10)
 NAME_TAKEN_RETRY = timedelta(seconds=2)
@@ -37,6 +42,12 @@ class Tasks(Protocol):
     """The coordinator's side of a job."""
 
     def open(self, job: JobView, action: OpenTask) -> None: ...
+
+    def resize(self, job: JobView, action: ResizeTask) -> None: ...
+
+    def drain(self, job: JobView, action: DrainTask) -> None: ...
+
+    def lost(self, job: JobView, action: LostWorker) -> None: ...
 
     def close(self, job: JobView, reason: str, message: str) -> None: ...
 
@@ -73,21 +84,38 @@ class Applier:
             ApiError: a call failed for a reason that time may cure; the whole is tried again.
         """
         creates: list[CreatePod] = []
+        deletes: list[DeletePod] = []
         for action in actions:
             match action:
                 case CreateService():
                     await self._create_service(job)
-                case OpenTask():
-                    self._tasks.open(job, action)
-                case CloseTask():
-                    self._tasks.close(job, action.reason, action.message)
+                case OpenTask() | ResizeTask() | DrainTask() | LostWorker() | CloseTask():
+                    self._tell(job, action)
                 case DeletePod():
-                    await self._delete_pod(job, action)
+                    deletes.append(action)
+                case DeleteJob():
+                    await self._delete(names.PLURAL, job.namespace, job.name, job.uid)
                 case EmitEvent():
                     pass  # Events tell of what has been written: see record_events.
                 case CreatePod():
                     creates.append(action)
+        await self._delete_pods(job, deletes)
         return await self._create_pods(job, creates, now)
+
+    def _tell(
+        self, job: JobView, action: OpenTask | ResizeTask | DrainTask | LostWorker | CloseTask
+    ) -> None:
+        match action:
+            case OpenTask():
+                self._tasks.open(job, action)
+            case ResizeTask():
+                self._tasks.resize(job, action)
+            case DrainTask():
+                self._tasks.drain(job, action)
+            case LostWorker():
+                self._tasks.lost(job, action)
+            case CloseTask():
+                self._tasks.close(job, action.reason, action.message)
 
     def record_events(self, job: JobView, actions: Sequence[Action]) -> None:
         for action in actions:
@@ -104,12 +132,21 @@ class Applier:
                 raise
             log.info("service %s/%s was not created: %s", job.namespace, job.name, error)
 
-    async def _delete_pod(self, job: JobView, action: DeletePod) -> None:
+    async def _delete(self, kind: str, namespace: str, name: str, uid: str) -> None:
         try:
-            await self._cluster.delete("pods", job.namespace, action.name, action.uid)
+            await self._cluster.delete(kind, namespace, name, uid)
         except ApiError as error:
-            if error.status not in (404, 409):  # Gone, or another pod has the name by now.
+            if error.status not in (404, 409):  # Gone, or another object has the name by now.
                 raise
+
+    async def _delete_pods(self, job: JobView, deletes: Sequence[DeletePod]) -> None:
+        slots = asyncio.Semaphore(self._parallel)
+
+        async def one(action: DeletePod) -> None:
+            async with slots:
+                await self._delete("pods", job.namespace, action.name, action.uid)
+
+        await _all(one(action) for action in deletes)
 
     async def _create_pods(
         self, job: JobView, creates: Sequence[CreatePod], now: datetime
@@ -176,14 +213,12 @@ def creation_error(what: str, error: ApiError, now: datetime) -> CreationError:
     )
 
 
-async def _all(
-    calls: Iterable[Awaitable[CreationError | None]],
-) -> list[CreationError | None]:
+async def _all(calls: Iterable[Awaitable[T]]) -> list[T]:
     """Every call is carried through, and then the first failure is raised."""
     results = await asyncio.gather(*calls, return_exceptions=True)
-    errors: list[CreationError | None] = []
+    good: list[T] = []
     for result in results:
         if isinstance(result, BaseException):
             raise result
-        errors.append(result)
-    return errors
+        good.append(result)
+    return good

@@ -24,12 +24,14 @@ from shardwise_operator.decide.conditions import condition_true_since
 from shardwise_operator.jobs import JobStore, Key
 from shardwise_operator.metrics import Metrics
 from shardwise_operator.observe import (
+    Asked,
     ConfigMapView,
     CreationError,
     JobView,
     Observed,
     job_view,
     pod_views,
+    taken_indices,
 )
 from shardwise_operator.port import ApiError, Cluster
 from shardwise_operator.writes import LastWrite, TokenBucket, merge_patch, postponed
@@ -48,6 +50,8 @@ class Reports(Protocol):
 
     def report(self, uid: str) -> TaskReport | None: ...
 
+    def asked(self, uid: str) -> Asked | None: ...
+
     def forget(self, uid: str, reason: str, message: str) -> None: ...
 
 
@@ -58,7 +62,7 @@ class Memo:
     uid: str
     service: bool = False
     errors: tuple[CreationError, ...] = ()
-    failure_seen: datetime | None = None
+    end_seen: datetime | None = None
     last_write: LastWrite = field(default_factory=LastWrite)
     why: tuple[str, ...] = ()
 
@@ -139,25 +143,30 @@ class Controller:
                 self._gone(key)
             memo = self._memos[key] = Memo(uid=job.uid)
         observed = await self._observe(job, memo)
+        if observed.report is not None:
+            self._metrics.reported(raw, observed.report)
         return observed, decide(observed)
 
     async def _observe(self, job: JobView, memo: Memo) -> Observed:
         now = self._now()
-        report = self._reports.report(job.uid)
-        if report is None or report.failure is None:
-            memo.failure_seen = None
-        elif memo.failure_seen is None:
-            memo.failure_seen = now
+        pods = self._pods.pods(job.namespace, job.name)
+        report, asked = self._reports.report(job.uid), self._reports.asked(job.uid)
+        if report is None or report.state not in ("finished", "failed"):
+            memo.end_seen = None
+        elif memo.end_seen is None:
+            memo.end_seen = now
         memo.errors = tuple(error for error in memo.errors if error.retry_at > now)
         return Observed(
             job=job,
-            pods=pod_views(self._pods.pods(job.namespace, job.name), job.uid),
+            pods=pod_views(pods, job.uid),
+            taken=taken_indices(pods, job.uid),
             now=now,
             service_exists=memo.service,
             configmap=await self._configmap(job),
             report=report,
-            failure_seen=memo.failure_seen,
-            settled=self._settled(),
+            asked=asked,
+            end_seen=memo.end_seen,
+            settled=self._settled() and (asked is None or asked.settled),
             creation_errors=memo.errors,
         )
 

@@ -8,22 +8,27 @@ and that pod, by uid, must be a living one of the job's.
 from __future__ import annotations
 
 import asyncio.sslproto
+import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from ssl import SSLContext
 from typing import Any, Protocol
 
 from shardwise.api.conditions import REFUSED_WORKER
 from shardwise.api.environment import TOKEN_AUDIENCE
+from shardwise.api.types import split_trainer
 from shardwise.coordinator import Assignment, Coordinator, Hello, Identity, Refused, TaskReport
 from shardwise_operator import names
-from shardwise_operator.actions import OpenTask
+from shardwise_operator.actions import DrainTask, LostWorker, OpenTask, ResizeTask
 from shardwise_operator.jobs import Key
-from shardwise_operator.observe import JobView
+from shardwise_operator.observe import Asked, JobView
 from shardwise_operator.port import Cluster
 
 POD_NAME = "authentication.kubernetes.io/pod-name"
 POD_UID = "authentication.kubernetes.io/pod-uid"
 TLS_READ_BYTES = 8192
+SETTLE_MARGIN = 1.0
+"""Seconds that a group takes to form once the coordinator waits for nobody any more."""
 
 
 class LivingPods(Protocol):
@@ -43,16 +48,21 @@ class Coordination:
         *,
         grace_seconds: float,
         report_seconds: float,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._cluster = cluster
         self._pods = pods
         self._on_change = on_change
         self._report_seconds = report_seconds
         self._keys: dict[str, Key] = {}
+        self._asked: dict[str, Asked] = {}
+        self._settles: dict[str, float] = {}
+        self._adoption_seconds = grace_seconds
+        self._monotonic = monotonic
         self._coordinator = Coordinator(
             authenticate=self.authenticate,
             on_change=self._changed,
-            grace_seconds=grace_seconds,
+            adoption_seconds=grace_seconds,
         )
 
     async def start(self, port: int, context: SSLContext) -> int:
@@ -66,17 +76,47 @@ class Coordination:
 
     def open(self, job: JobView, action: OpenTask) -> None:
         self._keys[job.uid] = (job.namespace, job.name)
+        self._asked[job.uid] = Asked(workers=action.workers, min_workers=action.min_workers)
+        if action.generation_floor:
+            self._settles[job.uid] = self._monotonic() + self._adoption_seconds + SETTLE_MARGIN
+        trainer, compression = split_trainer(action.trainer)
         self._coordinator.open_task(
             Assignment(
                 task=job.uid,
                 name=job.name,
                 workers=action.workers,
-                trainer=action.trainer,
+                min_workers=action.min_workers,
+                detection_seconds=action.detection_seconds,
+                trainer=trainer,
+                compression=compression,
                 output=(job.manifest.get("spec") or {}).get("output"),
+                checkpoint=action.checkpoint,
                 generation_floor=action.generation_floor,
                 report_seconds=self._report_seconds,
+                recoveries=action.recoveries,
+                seconds=action.seconds,
+                lost_steps=action.lost_steps,
+                reached_step=action.reached_step,
             )
         )
+
+    def resize(self, job: JobView, action: ResizeTask) -> None:
+        self._note(job.uid, workers=action.workers, min_workers=action.min_workers)
+        self._coordinator.resize_task(job.uid, action.workers, action.min_workers)
+
+    def drain(self, job: JobView, action: DrainTask) -> None:
+        self._note(job.uid, draining=True)
+        self._coordinator.drain_task(job.uid, action.reason)
+
+    def lost(self, job: JobView, action: LostWorker) -> None:
+        known = self._asked.get(job.uid)
+        if known is not None and action.uid:
+            self._note(job.uid, lost=known.lost | {action.uid})
+        self._coordinator.lost_worker(job.uid, action.worker, action.cause)
+
+    def _note(self, uid: str, **changes: Any) -> None:
+        if uid in self._asked:
+            self._asked[uid] = replace(self._asked[uid], **changes)
 
     def close(self, job: JobView, reason: str, message: str) -> None:
         self.forget(job.uid, reason, message)
@@ -84,9 +124,18 @@ class Coordination:
     def report(self, uid: str) -> TaskReport | None:
         return self._coordinator.report(uid)
 
+    def asked(self, uid: str) -> Asked | None:
+        """What the coordinator was last asked for; None where the task is not open."""
+        asked = self._asked.get(uid)
+        if asked is None or self._monotonic() >= self._settles.get(uid, 0.0):
+            return asked
+        return replace(asked, settled=False)
+
     def forget(self, uid: str, reason: str, message: str) -> None:
         self._coordinator.close_task(uid, reason, message)
         self._keys.pop(uid, None)
+        self._asked.pop(uid, None)
+        self._settles.pop(uid, None)
 
     async def authenticate(self, hello: Hello) -> Identity:
         """Whose hello this is.
@@ -105,8 +154,9 @@ class Coordination:
         pod = self._pods.pod(namespace, name) if namespace and name and uid else None
         meta = (pod or {}).get("metadata") or {}
         # A token outlives its pod for a while, hence the look at the pods themselves.
-        if not uid or meta.get("uid") != uid or meta.get("deletionTimestamp"):
-            raise Refused(REFUSED_WORKER, "the token is of no living worker pod")
+        # One that is being deleted may still speak: it leaves at its next step boundary.
+        if not uid or meta.get("uid") != uid:
+            raise Refused(REFUSED_WORKER, "the token is of no worker pod that is there")
         labels = meta.get("labels") or {}
         index = str(labels.get(names.INDEX) or "")
         job_uid = str(labels.get(names.JOB_UID) or "")

@@ -34,6 +34,8 @@ _PREFIXES: Mapping[str, str] = {
     "configmaps": "/api/v1",
     "secrets": "/api/v1",
     "events": "/api/v1",
+    "endpoints": "/api/v1",
+    "leases": "/apis/coordination.k8s.io/v1",
     names.PLURAL: f"/apis/{names.GROUP}/{names.VERSION}",
 }
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount/token"

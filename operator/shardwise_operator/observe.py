@@ -56,8 +56,13 @@ class PodView:
     termination: str = ""
     """The termination message: JSON where the worker wrote it."""
     finished_at: datetime | None = None
+    created_at: datetime | None = None
+    node_lost: bool = False
+    """Its node does not report any more: the pod's state is the last that was known."""
+    disrupted: str = ""
+    """Why the cluster took it away (its condition DisruptionTarget); empty where it did not."""
     trainer: Mapping[str, Any] | None = None
-    """The spec.trainer that the pod was made for."""
+    """The trainer and the compression that the pod was made for."""
 
     @property
     def succeeded(self) -> bool:
@@ -72,8 +77,30 @@ class PodView:
         return self.succeeded or self.failed
 
     @property
+    def living(self) -> bool:
+        """It runs, or may yet run."""
+        return not self.ended and not self.deleting
+
+    @property
     def running(self) -> bool:
-        return self.phase == "Running" and not self.ended and not self.deleting
+        return self.phase == "Running" and self.living
+
+    @property
+    def told(self) -> Mapping[str, Any]:
+        """What the worker said of its end; empty where it said nothing."""
+        return parse_object(self.termination) or {}
+
+    @property
+    def left(self) -> bool:
+        """It was asked to go, and went at a step boundary."""
+        return self.succeeded and self.told.get("outcome") == "left"
+
+    @property
+    def result(self) -> Mapping[str, Any] | None:
+        """The job's result, where this worker is the one that wrote it."""
+        result = self.told.get("result") if self.succeeded else None
+        good = self.told.get("outcome") == "succeeded" and isinstance(result, dict)
+        return result if good else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,19 +124,36 @@ class CreationError:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What the coordinator was last asked for about the task."""
+
+    workers: int
+    min_workers: int
+    draining: bool = False
+    lost: frozenset[str] = frozenset()
+    """Uids of the pods that it was told are lost."""
+    settled: bool = True
+    """False while workers that train already may still be on their way to this coordinator."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
     """The whole world of one decision."""
 
     job: JobView
     pods: tuple[PodView, ...]
     now: datetime
+    taken: frozenset[int] = frozenset()
+    """Indices whose names are those of pods of an earlier job of this name."""
     service_exists: bool = False
     configmap: ConfigMapView | None = None
     """None where the job takes no code from a ConfigMap, or it was not looked up."""
     report: TaskReport | None = None
     """The coordinator's view; None where the task is not open there."""
-    failure_seen: datetime | None = None
-    """When the coordinator's failure was first seen."""
+    asked: Asked | None = None
+    """Present where the task is open."""
+    end_seen: datetime | None = None
+    """When the coordinator was first seen to have ended the task, well or not."""
     settled: bool = True
     """False shortly after the operator's start, while running workers may not be back yet."""
     creation_errors: tuple[CreationError, ...] = ()
@@ -152,7 +196,10 @@ def pod_view(raw: Raw) -> PodView | None:
         exit_code=ended.get("exitCode"),
         exit_reason=ended.get("reason") or "",
         termination=ended.get("message") or "",
-        finished_at=parse_time(ended.get("finishedAt")),
+        finished_at=parse_time(ended.get("finishedAt")) or _last_change(status),
+        created_at=parse_time(meta.get("creationTimestamp")),
+        node_lost=_node_lost(status),
+        disrupted=_disrupted(status),
         trainer=parse_object((meta.get("annotations") or {}).get(names.ACCEPTED_TRAINER)),
     )
 
@@ -165,6 +212,16 @@ def pod_views(raws: Sequence[Raw], uid: str) -> tuple[PodView, ...]:
         if ((raw.get("metadata") or {}).get("labels") or {}).get(names.JOB_UID) == uid
     )
     return tuple(sorted((pod for pod in mine if pod), key=lambda pod: (pod.index, pod.name)))
+
+
+def taken_indices(raws: Sequence[Raw], uid: str) -> frozenset[int]:
+    """Indices that pods of this job's name have, but of another job: one that was deleted."""
+    others = (
+        pod_view(raw)
+        for raw in raws
+        if ((raw.get("metadata") or {}).get("labels") or {}).get(names.JOB_UID) != uid
+    )
+    return frozenset(pod.index for pod in others if pod)
 
 
 def parse_time(text: str | None) -> datetime | None:
@@ -213,6 +270,40 @@ def _terminated(status: Raw) -> Raw:
             if ended.get("exitCode"):
                 return dict(ended)
     return {}
+
+
+def _conditions(status: Raw) -> dict[str, Raw]:
+    return {str(c.get("type")): c for c in status.get("conditions") or ()}
+
+
+def _last_change(status: Raw) -> datetime | None:
+    """When a pod that ended without a container's word was last heard of, for example evicted."""
+    if status.get("phase") not in ("Failed", "Succeeded"):
+        return None
+    times = (parse_time(c.get("lastTransitionTime")) for c in _conditions(status).values())
+    return max((time for time in times if time is not None), default=None)
+
+
+def _node_lost(status: Raw) -> bool:
+    """The node controller marks the pods of a silent node as not ready, though their containers
+    were when the kubelet last told."""
+    if status.get("reason") == "NodeLost":
+        return True
+    found = _conditions(status)
+    ready, containers = found.get("Ready") or {}, found.get("ContainersReady") or {}
+    return (
+        status.get("phase") == "Running"
+        and ready.get("status") in ("False", "Unknown")
+        and ready.get("reason") != "ReadinessGatesNotReady"
+        and containers.get("status") == "True"
+    )
+
+
+def _disrupted(status: Raw) -> str:
+    found = _conditions(status).get("DisruptionTarget") or {}
+    if found.get("status") != "True":
+        return ""
+    return str(found.get("reason") or "DisruptionTarget")
 
 
 def _unschedulable(status: Raw) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
@@ -29,9 +30,9 @@ class WorkQueue(Generic[Key]):
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._ready: asyncio.Queue[Key] = asyncio.Queue()
-        self._queued: set[Key] = set()
+        self._queued: dict[Key, float] = {}
         self._busy: set[Key] = set()
-        self._again: set[Key] = set()
+        self._again: dict[Key, float] = {}
         self._timers: dict[Key, asyncio.TimerHandle] = {}
         self._failures: dict[Key, int] = {}
         self._first_pause = first_pause
@@ -42,14 +43,20 @@ class WorkQueue(Generic[Key]):
         """Keys that wait to be worked on now."""
         return len(self._queued) + len(self._again)
 
+    @property
+    def oldest_age(self) -> float:
+        """Seconds that the longest waiting of them has waited; 0 where none waits."""
+        since = min((*self._queued.values(), *self._again.values()), default=None)
+        return 0.0 if since is None else time.monotonic() - since
+
     def add(self, key: Key) -> None:
         timer = self._timers.pop(key, None)
         if timer is not None:
             timer.cancel()
         if key in self._busy:
-            self._again.add(key)
+            self._again.setdefault(key, time.monotonic())
         elif key not in self._queued:
-            self._queued.add(key)
+            self._queued[key] = time.monotonic()
             self._ready.put_nowait(key)
 
     def add_after(self, key: Key, seconds: float) -> None:
@@ -74,7 +81,7 @@ class WorkQueue(Generic[Key]):
         """Works until cancelled; run several at once. `handle` gives seconds to the next look."""
         while True:
             key = await self._ready.get()
-            self._queued.discard(key)
+            self._queued.pop(key, None)
             self._busy.add(key)
             try:
                 after = await handle(key)
@@ -87,9 +94,10 @@ class WorkQueue(Generic[Key]):
                     self.add_after(key, after)
             finally:
                 self._busy.discard(key)
-                if key in self._again:
-                    self._again.discard(key)
+                since = self._again.pop(key, None)
+                if since is not None:
                     self.add(key)
+                    self._queued[key] = since  # its wait began when it was asked for
 
     def _fire(self, key: Key) -> None:
         self._timers.pop(key, None)

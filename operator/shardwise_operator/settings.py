@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from shardwise_operator.leader import Terms
+
 CERTIFICATE_SECRET = "shardwise-coordinator-tls"
 
 
@@ -23,7 +25,17 @@ class Settings:
     namespaces: tuple[str, ...] = ()
     """Namespaces to serve; empty means all."""
     operator_namespace: str = "shardwise-system"
-    """Where the operator runs; the coordinator's Secret lives here."""
+    """Where the operator runs; the coordinator's Secret lives here, and the replicas' Lease."""
+    pod_name: str = ""
+    """Its own pod. Without it, as on a developer's machine, it is taken to be the only operator:
+    it asks for no Lease, and leaves the coordinator's Service alone."""
+    pod_uid: str = ""
+    pod_ip: str = ""
+    lease: str = "shardwise"
+    """The Lease that the replicas of this operator have in common."""
+    lease_duration_seconds: float = Terms.duration_seconds
+    lease_renew_seconds: float = Terms.renew_seconds
+    lease_retry_seconds: float = Terms.retry_seconds
     trainer_image: str = "shardwise-trainer:latest"
     """The workers' image where a job names none."""
     trainer_pull_policy: str = "IfNotPresent"
@@ -39,7 +51,7 @@ class Settings:
     status_writes_per_second: float = 20.0
     """Global limit for writes that tell nothing but progress."""
     grace_seconds: float = 10.0
-    """How long a lost worker may take to come back before its task has failed."""
+    """How long the workers of a running group may take to come back to a restarted coordinator."""
     report_seconds: float = 2.0
     """How often a group reports its progress."""
 
@@ -51,12 +63,21 @@ class Settings:
     def coordinator_address(self) -> str:
         return f"{self.coordinator_host}:{self.coordinator_port}"
 
+    @property
+    def terms(self) -> Terms:
+        return Terms(
+            duration_seconds=self.lease_duration_seconds,
+            renew_seconds=self.lease_renew_seconds,
+            retry_seconds=self.lease_retry_seconds,
+        )
+
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
         """Reads the variables; what is absent or empty keeps its default.
 
         Raises:
-            SettingsError: a number is not a number, or a port is out of range.
+            SettingsError: a number is not a number, a port is out of range, or the lease's times do
+                not fit together.
         """
         values: dict[str, Any] = {}
         for name, convert in _CONVERTERS.items():
@@ -67,7 +88,12 @@ class Settings:
                 values[name] = convert(text)
             except ValueError as error:
                 raise SettingsError(f"SHARDWISE_{name.upper()}={text!r}: {error}") from error
-        return cls(**values)
+        settings = cls(**values)
+        try:
+            settings.terms  # noqa: B018 - made for its checks
+        except ValueError as error:
+            raise SettingsError(f"SHARDWISE_LEASE_*_SECONDS: {error}") from error
+        return settings
 
 
 def _namespaces(text: str) -> tuple[str, ...]:
@@ -104,6 +130,13 @@ def _level(text: str) -> str:
 _CONVERTERS: Mapping[str, Callable[[str], Any]] = {
     "namespaces": _namespaces,
     "operator_namespace": str,
+    "pod_name": str,
+    "pod_uid": str,
+    "pod_ip": str,
+    "lease": str,
+    "lease_duration_seconds": _positive,
+    "lease_renew_seconds": _positive,
+    "lease_retry_seconds": _positive,
     "trainer_image": str,
     "trainer_pull_policy": str,
     "coordinator_service": str,

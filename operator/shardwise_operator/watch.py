@@ -18,6 +18,7 @@ from shardwise_operator.port import ApiError, Cluster
 log = logging.getLogger(__name__)
 
 PAGE = 500
+CONDITIONS = ("PodScheduled", "Ready", "ContainersReady", "DisruptionTarget")
 Pod = Mapping[str, Any]
 
 
@@ -179,6 +180,7 @@ def trimmed(raw: Pod) -> Pod:
             "name": meta.get("name"),
             "namespace": meta.get("namespace"),
             "uid": meta.get("uid"),
+            "creationTimestamp": meta.get("creationTimestamp"),
             "deletionTimestamp": meta.get("deletionTimestamp"),
             "labels": {
                 key: labels[key]
@@ -195,7 +197,7 @@ def trimmed(raw: Pod) -> Pod:
             "conditions": [
                 condition
                 for condition in status.get("conditions") or ()
-                if condition.get("type") == "PodScheduled"
+                if condition.get("type") in CONDITIONS
             ],
             "containerStatuses": _states(status.get("containerStatuses")),
             "initContainerStatuses": _states(status.get("initContainerStatuses")),

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 PROGRESS_SECONDS = 10.0
+PROGRESS_KEYS = frozenset({"progress", "goodput", "goodputSeconds", "checkpoint"})
+"""Parts of a status that change all the time while nothing happens. A checkpoint that fails shows
+in the conditions too, which are written at once."""
 
 
 class TokenBucket:
@@ -63,7 +66,7 @@ def postponed(
     now: float,
 ) -> float:
     """Seconds that the write has to wait; 0 to send it now."""
-    if set(patch) - {"progress"}:
+    if set(patch) - PROGRESS_KEYS:
         return 0.0
     before = (old.get("progress") or {}).get("percent")
     percent = (patch.get("progress") or {}).get("percent", before)

@@ -1,7 +1,8 @@
-"""Whether the spec may be worked on, and which spec.trainer and worker count are in force.
+"""Whether the spec may be worked on, and what of it is in force.
 
-First policy of a decision. Once a job has started, what it started with stays in force: an edit
-of the job is told about and changes nothing.
+First policy of a decision. Once a job has started, the spec.trainer and the spec.compression that
+it started with stay in force: an edit of them is told about and changes nothing. Numbers of
+workers may change at any time; those that `kubectl scale` sets beyond the bounds are clamped.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shardwise.api import conditions as c
-from shardwise.api.types import OptimizationJob, Trainer, trainer_sha256
+from shardwise.api.compression import Compression
+from shardwise.api.policy import RestartPolicy
+from shardwise.api.types import OptimizationJob, Trainer, split_trainer, trainer_sha256
 from shardwise.api.validation import InvalidJob, validate
 from shardwise_operator.observe import Observed
 
@@ -26,10 +29,19 @@ class Acceptance:
     started: bool
     """Workers have been made for this job; what follows is in force whatever the spec says now."""
     job: OptimizationJob | None
-    """The spec as it is now; None where it is invalid."""
+    """The spec as it is now, with the replicas clamped; None where it is invalid."""
     trainer: Mapping[str, Any] = field(hash=False)
+    """What OptimizationJob.trainer_json gave; empty where it is not known any more."""
     desired: int
+    """Members of the group."""
+    least: int
+    """The fewest members that it goes on with."""
+    standby: int
     spec_sha256: str
+
+    @property
+    def restart_policy(self) -> RestartPolicy:
+        return self.job.spec.restart_policy if self.job else RestartPolicy()
 
 
 def accept(observed: Observed) -> Acceptance:
@@ -37,34 +49,24 @@ def accept(observed: Observed) -> Acceptance:
     kept = next((pod.trainer for pod in observed.pods if pod.trainer is not None), None)
     started = bool(status.get("specSha256")) or bool(observed.pods)
     kept_sha = status.get("specSha256") or (_sha(kept) if kept is not None else "")
-    kept_desired = int((status.get("workers") or {}).get("desired") or 0)
+    message = "the spec is valid"
+    reason = c.VALID
     try:
         job = validate(observed.job.manifest)
     except InvalidJob as invalid:
-        return Acceptance(
-            accepted=False,
-            reason=invalid.reason,
-            message=str(invalid) + (" (the running workers go on as before)" if started else ""),
-            started=started,
-            job=None,
-            trainer=kept or {},
-            desired=kept_desired or len({pod.index for pod in observed.pods}),
-            spec_sha256=kept_sha,
-        )
-    now_sha = trainer_sha256(job.spec.trainer)
+        clamped = _clamped(observed.job.manifest) if started else None
+        if clamped is None:
+            return _invalid(observed, invalid, started, kept or {}, kept_sha)
+        job, message = clamped
+        reason = c.REPLICAS_CLAMPED
+    now_sha = trainer_sha256(job.spec.trainer, job.spec.compression)
     changed = started and kept_sha not in ("", now_sha)
-    desired = kept_desired if started and kept_desired else job.spec.workers.replicas
-    reason, message = c.VALID, "the spec is valid"
     if changed:
         reason = c.IMMUTABLE_FIELD_CHANGED
         message = (
-            "spec.trainer: was changed after the start, and the running workers keep the one they "
-            "started with; undo the change, or delete the job and apply it anew"
-        )
-    elif desired != job.spec.workers.replicas:
-        message = (
-            f"the spec is valid; spec.workers.replicas is {job.spec.workers.replicas} now, but "
-            f"this version keeps the {desired} workers that the job started with"
+            f"{_changed(job, kept, kept_sha)}: was changed after the start, and the running "
+            "workers keep what they started with; undo the change, or delete the job and apply it "
+            "anew"
         )
     return Acceptance(
         accepted=not changed,
@@ -73,13 +75,79 @@ def accept(observed: Observed) -> Acceptance:
         started=started,
         job=job,
         trainer=kept or ({} if changed else job.trainer_json()),
-        desired=desired,
+        desired=job.spec.workers.replicas,
+        least=job.spec.workers.min,
+        standby=job.spec.workers.standby,
         spec_sha256=kept_sha if started and kept_sha else now_sha,
     )
 
 
-def _sha(trainer: Mapping[str, Any]) -> str:
+def _invalid(
+    observed: Observed,
+    invalid: InvalidJob,
+    started: bool,
+    trainer: Mapping[str, Any],
+    spec_sha256: str,
+) -> Acceptance:
+    workers = observed.job.status.get("workers") or {}
+    desired = int(workers.get("desired") or 0) or len({pod.index for pod in observed.pods})
+    return Acceptance(
+        accepted=False,
+        reason=invalid.reason,
+        message=str(invalid) + (" (the running workers go on as before)" if started else ""),
+        started=started,
+        job=None,
+        trainer=trainer,
+        desired=desired,
+        least=min(int(workers.get("min") or 1), max(desired, 1)),
+        standby=int(workers.get("standby") or 0),
+        spec_sha256=spec_sha256,
+    )
+
+
+def _clamped(manifest: Mapping[str, Any]) -> tuple[OptimizationJob, str] | None:
+    """The job with its replicas brought within their bounds, and what is said of it; None where
+    that alone does not make it valid."""
+    spec = manifest.get("spec") or {}
+    workers, trainer = spec.get("workers"), spec.get("trainer")
+    if not isinstance(workers, Mapping) or not isinstance(trainer, Mapping):
+        return None
+    asked, least, most = workers.get("replicas"), workers.get("min", 1), workers.get("max")
+    bounds = [number for number in (most, trainer.get("shards")) if isinstance(number, int)]
+    if not isinstance(asked, int) or not isinstance(least, int) or not bounds:
+        return None
+    used = max(least, min(asked, *bounds))
+    content = {**manifest, "spec": {**spec, "workers": {**workers, "replicas": used}}}
     try:
-        return trainer_sha256(Trainer.model_validate(trainer))
+        job = validate(content)
+    except InvalidJob:
+        return None
+    bound = "spec.workers.min" if used > asked else "spec.workers.max and spec.trainer.shards"
+    return job, (
+        f"spec.workers.replicas is {asked}, beyond what {bound} allow: the job uses {used}; "
+        f"scale it to {used}, or change the bound"
+    )
+
+
+def _sha(accepted: Mapping[str, Any]) -> str:
+    trainer, compression = split_trainer(accepted)
+    try:
+        return trainer_sha256(
+            Trainer.model_validate(trainer),
+            None if compression is None else Compression.model_validate(compression),
+        )
     except ValueError:
         return ""  # Another version's annotation: nothing to compare with.
+
+
+def _changed(job: OptimizationJob, kept: Mapping[str, Any] | None, kept_sha: str) -> str:
+    """The field that is not as it was, as far as what is left of the old ones tells."""
+    if kept is None:
+        added = trainer_sha256(job.spec.trainer) == kept_sha
+        return "spec.compression" if added else "spec.trainer or spec.compression"
+    trainer, compression = split_trainer(kept)
+    changes = {
+        "spec.trainer": _sha(trainer) != trainer_sha256(job.spec.trainer),
+        "spec.compression": compression != split_trainer(job.trainer_json())[1],
+    }
+    return " and ".join(name for name, changed in changes.items() if changed) or "spec.trainer"

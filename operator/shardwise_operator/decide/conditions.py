@@ -37,6 +37,13 @@ class Conditions:
         """When the condition became true; None while it is not."""
         return condition_true_since(list(self._entries.values()), type_)
 
+    def false_since(self, type_: str) -> datetime | None:
+        """When the condition became false; None while it is true, and where there is none."""
+        return _since(list(self._entries.values()), type_, "False")
+
+    def reason(self, type_: str) -> str:
+        return str((self._entries.get(type_) or {}).get("reason") or "")
+
     def listed(self) -> list[dict[str, Any]]:
         """All of them, in the order of the API's list."""
         rank = {type_: place for place, type_ in enumerate(TYPES)}
@@ -46,8 +53,12 @@ class Conditions:
 def condition_true_since(
     entries: Sequence[Mapping[str, Any]] | None, type_: str
 ) -> datetime | None:
+    return _since(entries, type_, "True")
+
+
+def _since(entries: Sequence[Mapping[str, Any]] | None, type_: str, status: str) -> datetime | None:
     for entry in entries or ():
-        if entry.get("type") == type_ and entry.get("status") == "True":
+        if entry.get("type") == type_ and entry.get("status") == status:
             return parse_time(entry.get("lastTransitionTime")) or datetime.fromtimestamp(0, UTC)
     return None
 

@@ -1,7 +1,7 @@
-"""What ails a pod, in words that name the remedy: why it does not start, or why it ended.
+"""What keeps a pod from starting, in words that name the remedy.
 
-Pure readings of one pod or of the API's refusals. What follows from them is `outcome`'s and the
-package's affair.
+Pure readings of one pod or of the API's refusals. What follows from them is the package's affair;
+how a pod ended is told by `failures`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from shardwise.api import conditions as c
-from shardwise.api import exitcodes
-from shardwise_operator.observe import CreationError, PodView, parse_object
+from shardwise_operator.observe import CreationError, PodView
 
 IMAGE_REASONS = frozenset(
     {
@@ -26,8 +25,6 @@ IMAGE_REASONS = frozenset(
 CONFIG_REASONS = frozenset(
     {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 )
-CASCADE = frozenset({exitcodes.GROUP_LOST, exitcodes.TERMINATED})
-"""Exit codes that follow from another worker's end rather than explain one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,21 +35,9 @@ class Trouble:
     message: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PodFailure:
-    """How a pod ended badly."""
-
-    pod: PodView
-    reason: str
-    message: str
-    detail: str = ""
-    cascade: bool = False
-    """Probably the consequence of another pod's failure."""
-
-
 def startup_trouble(pods: Sequence[PodView]) -> Trouble | None:
     """Why pods do not start: the first pod's trouble stands for all of its kind."""
-    waiting = [pod for pod in pods if not pod.ended and not pod.deleting]
+    waiting = [pod for pod in pods if pod.living]
     for pod in waiting:
         if pod.waiting_reason in IMAGE_REASONS:
             return Trouble(
@@ -93,63 +78,6 @@ def creation_trouble(errors: Sequence[CreationError]) -> Trouble | None:
     return Trouble(
         reason=first.reason if first.reason in (c.QUOTA_EXCEEDED, c.FORBIDDEN) else _word(first),
         message=f"{first.what} could not be created: {first.message}; {remedy}",
-    )
-
-
-def pod_failure(pod: PodView) -> PodFailure:
-    """Why this failed pod failed: the kubelet's word first, then the worker's own."""
-    told = parse_object(pod.termination) or {}
-    where = f"worker {pod.index} (pod {pod.name}{f' on {pod.node}' if pod.node else ''})"
-    if pod.pod_reason == "Evicted":
-        return PodFailure(
-            pod=pod,
-            reason=c.EVICTED,
-            message=f"{where} was evicted: {pod.pod_message}; request what it needs in "
-            "spec.template",
-        )
-    if pod.exit_reason == "OOMKilled":
-        return PodFailure(
-            pod=pod,
-            reason=c.OUT_OF_MEMORY,
-            message=f"{where} used more memory than its limit; raise resources.limits.memory of "
-            "the container trainer in spec.template, or lower spec.trainer.batchSize",
-        )
-    if told.get("outcome") == "failed":
-        return PodFailure(
-            pod=pod,
-            reason=str(told.get("reason") or c.WORKER_LOST),
-            message=f"{where}: {told.get('message') or 'failed'}",
-            detail=str(told.get("detail") or ""),
-            # A worker whose own code raised tells where; one that was merely told of it does not.
-            cascade=pod.exit_code in CASCADE
-            or (told.get("reason") == c.USER_CODE_FAILED and not told.get("detail")),
-        )
-    code = pod.exit_code
-    tail = "" if told else pod.termination
-    if code is None:
-        reason = pod.pod_reason or "no exit code is known"
-        return PodFailure(
-            pod=pod,
-            reason=c.WORKER_LOST,
-            message=f"{where} failed: {reason} {pod.pod_message}".rstrip(),
-        )
-    reasons = {
-        exitcodes.USAGE: (c.CONTAINER_CONFIG_ERROR, "was started with an incomplete environment"),
-        exitcodes.USER_CODE: (c.USER_CODE_FAILED, "the user's code raised an error"),
-        exitcodes.GROUP_LOST: (c.WORKER_LOST, "lost its group"),
-        exitcodes.REFUSED: (c.REFUSED_WORKER, "was refused by the coordinator"),
-        exitcodes.OUTPUT: (c.OUTPUT_FAILED, "could not write the result; check spec.output.volume"),
-        exitcodes.TERMINATED: (c.WORKER_LOST, "was terminated (SIGTERM)"),
-        137: (c.WORKER_LOST, "was killed (SIGKILL)"),
-    }
-    said = f", {pod.exit_reason}" if pod.exit_reason else ""
-    reason, what = reasons.get(code, (c.WORKER_LOST, "ended unexpectedly; see its log"))
-    return PodFailure(
-        pod=pod,
-        reason=reason,
-        message=f"{where} {what} (exit code {code}{said})",
-        detail=tail,
-        cascade=code in CASCADE,
     )
 
 

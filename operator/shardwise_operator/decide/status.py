@@ -7,11 +7,16 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from shardwise.api.types import OptimizationJobStatus
+from shardwise.api.base import StatusModel
+from shardwise.api.compression import MAX_ARTIFACTS, MAX_STEPS
+from shardwise.api.types import Artifact, CompressionRow, OptimizationJobStatus
 from shardwise.coordinator.report import Progress
 from shardwise_operator import names
+from shardwise_operator.decide.acceptance import Acceptance
 from shardwise_operator.decide.conditions import format_time
+from shardwise_operator.decide.failures import PodFailure
 from shardwise_operator.decide.outcome import Failed
+from shardwise_operator.decide.pods import vacant_indices
 from shardwise_operator.observe import Observed
 
 
@@ -22,14 +27,17 @@ def tidy(status: Mapping[str, Any]) -> dict[str, Any]:
 
 def progress_status(progress: Progress) -> dict[str, Any]:
     eta = progress.eta_seconds
-    known = eta is not None and math.isfinite(eta)
+    # Of what comes after the training, nobody knows how long it takes.
+    known = eta is not None and math.isfinite(eta) and not progress.stage
     seconds = max(0, round(eta)) if known and eta is not None else None
     total = max(progress.total_steps, 0)
+    most = 99 if progress.stage else 100
     return {
         "step": progress.step,
         "totalSteps": total,
         "epoch": progress.epoch,
-        "percent": min(100, progress.step * 100 // total) if total else 0,
+        "percent": min(most, progress.step * 100 // total) if total else 0,
+        "stage": progress.stage or None,
         "estimatedRemainingSeconds": seconds,
         "estimatedRemaining": duration(seconds) if seconds is not None else None,
         "samplesPerSecond": f"{progress.samples_per_second:.1f}",
@@ -44,6 +52,7 @@ def finished_progress(old: Mapping[str, Any] | None, steps: int, now: datetime) 
         "step": steps,
         "totalSteps": steps,
         "percent": 100,
+        "stage": None,
         "estimatedRemainingSeconds": 0,
         "estimatedRemaining": "0s",
         "lastUpdateTime": format_time(now),
@@ -51,20 +60,32 @@ def finished_progress(old: Mapping[str, Any] | None, steps: int, now: datetime) 
 
 
 def workers_status(
-    observed: Observed, desired: int, generation: int, bounds: tuple[int, int] | None
+    observed: Observed, accepted: Acceptance, generation: int, wanted: int
 ) -> dict[str, Any]:
     """Ready are the workers whose container runs, or has ended well."""
     ready = len({pod.index for pod in observed.pods if pod.running or pod.succeeded})
+    report, job = observed.report, accepted.job
     old = observed.job.status.get("workers") or {}
+    there = sorted({pod.index for pod in observed.pods if not pod.deleting})
+    names_ = [names.pod_name(observed.job.name, index) for index in there]
+    vacant = vacant_indices(observed, wanted)
+    names_ += [names.pod_name(observed.job.name, index) for index in vacant]
     return {
-        "desired": desired,
+        "desired": accepted.desired,
         "ready": ready,
-        "min": bounds[0] if bounds else old.get("min"),
-        "max": bounds[1] if bounds else old.get("max"),
+        "min": accepted.least,
+        "max": job.spec.workers.most if job else old.get("max"),
+        "standby": accepted.standby,
+        # A coordinator that has just been started knows of no group yet.
+        "members": (
+            len(report.members)
+            if report and (report.members or observed.settled)
+            else old.get("members", 0)
+        ),
         "generation": generation,
-        "summary": f"{ready}/{desired}",
+        "summary": f"{ready}/{accepted.desired + accepted.standby}",
         "selector": f"{names.POD_SELECTOR},{names.JOB_UID}={observed.job.uid}",
-        "names": [names.pod_name(observed.job.name, index) for index in range(desired)],
+        "names": names_,
     }
 
 
@@ -73,9 +94,9 @@ _WORDS = ("weightsSha256", "optimizerSha256", "path")
 _FIGURES = ("seconds", "samplesPerSecond")
 
 
-def result_status(result: Mapping[str, Any]) -> dict[str, Any]:
-    """What worker 0 left, with every value brought into the status's form."""
-    status: dict[str, Any] = {}
+def result_status(result: Mapping[str, Any], pod: str) -> dict[str, Any]:
+    """What the pod left, with every value brought into the status's form."""
+    status: dict[str, Any] = {"pod": pod} if pod else {}
     for key in _NUMBERS:
         value = result.get(key)
         if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
@@ -97,18 +118,67 @@ def result_status(result: Mapping[str, Any]) -> dict[str, Any]:
     return status
 
 
-def failure_status(failed: Failed) -> dict[str, Any]:
+def compression_status(result: Mapping[str, Any]) -> dict[str, Any]:
+    """status.artifacts and status.compression, of what the pod left; without what has no form."""
+    found: dict[str, Any] = {}
+    artifacts = _models(Artifact, result.get("artifacts"), MAX_ARTIFACTS)
+    if artifacts:
+        found["artifacts"] = artifacts
+    table = result.get("compression")
+    if isinstance(table, Mapping):
+        undone = table.get("undone")
+        found["compression"] = {
+            "rows": _models(CompressionRow, table.get("rows"), MAX_STEPS + 1),
+            "undone": undone if undone and isinstance(undone, str) else None,
+        }
+    return found
+
+
+def _models(model: type[StatusModel], items: object, most: int) -> list[dict[str, Any]]:
+    """The first items that have the model's form, under names that are all different."""
+    found: dict[str, dict[str, Any]] = {}
+    for item in items if isinstance(items, list | tuple) else ():
+        try:
+            read = model.model_validate(item).to_json()
+        except ValueError:  # Of a worker of another version: the rest can still be told.
+            continue
+        while read["name"] in found:  # a step that is called as the row before all steps
+            read["name"] += "'"
+        found[read["name"]] = read
+    return list(found.values())[:most]
+
+
+def failure_status(failed: Failed | PodFailure, now: datetime) -> dict[str, Any]:
+    """status.lastFailure: of the job, or of a worker that is replaced."""
     pod = failed.pod
     code = pod.exit_code if pod else None
+    named = failed.named_pod if isinstance(failed, Failed) else ""
     return {
-        "pod": (pod.name if pod else failed.named_pod) or None,
+        "pod": (pod.name if pod else named) or None,
         "rank": pod.index if pod else None,
         "node": (pod.node if pod else "") or None,
         "exitCode": code if code is not None and -255 <= code <= 255 else None,
         "reason": failed.reason,
         "message": failed.message,
+        "time": format_time((pod.finished_at if pod else None) or now),
         "logTail": failed.detail or None,
     }
+
+
+def trained(result: Mapping[str, Any], compression: Mapping[str, Any] | None = None) -> str:
+    """The end in numbers: steps, time, the last metrics, and what the compression came to."""
+    metrics = ", ".join(f"{m['name']} {m['value']}" for m in result.get("metrics") or ())
+    line = f"trained {result.get('steps', '?')} steps in {result.get('seconds', '?')} s"
+    line = f"{line}: {metrics}" if metrics else line
+    rows = (compression or {}).get("rows") or ()
+    if not rows:
+        return line
+    undone = (compression or {}).get("undone")
+    kept = [row for row in rows if row["name"] != undone] or rows
+    before, after = kept[0], kept[-1]
+    line += f"; compressed from {before.get('bytes', '?')} to {after.get('bytes', '?')} bytes"
+    line += f", {after['metric']}" if after.get("metric") else ""
+    return f"{line}; the guard took step {undone} back" if undone else line
 
 
 def duration(seconds: int) -> str:

@@ -19,6 +19,10 @@ from shardwise_operator.render.merge import merged_pod_spec
 UID = 65532
 TERMINATION_LOG = "/dev/termination-log"
 TOKEN_SECONDS = 3600
+GRACE_SECONDS = 30
+"""For the step under way and a checkpoint, once a worker is asked to leave."""
+KILL_SECONDS = 3
+"""Of the grace period, what is left for the end itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +83,7 @@ def pod_manifest(
         },
         "spec": _forced(
             merged_pod_spec(
-                _pod_spec(job, index, trainer, facts, spec.get("output") or {}),
+                _pod_spec(job, index, trainer, facts, spec),
                 template.get("spec") or {},
             ),
             name,
@@ -90,7 +94,22 @@ def pod_manifest(
 
 def _forced(spec: dict[str, Any], name: str, job: JobView) -> dict[str, Any]:
     """What no template may change: the operator's reading of a pod rests on it."""
-    return {**spec, "restartPolicy": "Never", "hostname": name, "subdomain": job.name}
+    forced = {**spec, "restartPolicy": "Never", "hostname": name, "subdomain": job.name}
+    return _with_grace(forced)
+
+
+def _with_grace(spec: dict[str, Any]) -> dict[str, Any]:
+    """Tells the worker how long it may take to leave: it ends before it is killed."""
+    grace = spec.get("terminationGracePeriodSeconds")
+    seconds = max(grace - KILL_SECONDS, 1) if isinstance(grace, int) else GRACE_SECONDS
+    entry = {"name": env.GRACE_SECONDS, "value": str(seconds)}
+    containers = [
+        {**container, "env": [*(container.get("env") or ()), entry]}
+        if isinstance(container, Mapping) and container.get("name") == names.CONTAINER
+        else container
+        for container in spec.get("containers") or ()
+    ]
+    return {**spec, "containers": containers}
 
 
 def _pod_spec(
@@ -98,8 +117,10 @@ def _pod_spec(
     index: int,
     trainer: Mapping[str, Any],
     facts: RenderFacts,
-    output: Mapping[str, Any],
+    job_spec: Mapping[str, Any],
 ) -> dict[str, Any]:
+    output = job_spec.get("output") or {}
+    checkpoint = job_spec.get("checkpoint") or {}
     code = (trainer.get("codeFrom") or {}).get("configMap")
     volumes = [
         {"name": "output", **(output.get("volume") or {"emptyDir": {}})},
@@ -111,6 +132,9 @@ def _pod_spec(
         {"name": "tmp", "mountPath": "/tmp"},
         {"name": "coordinator-token", "mountPath": env.TOKEN_DIRECTORY, "readOnly": True},
     ]
+    if checkpoint.get("volume"):
+        volumes.append({"name": "checkpoint", **checkpoint["volume"]})
+        mounts.append({"name": "checkpoint", "mountPath": env.CHECKPOINT_DIRECTORY})
     if code:
         volumes.append({"name": "code", "configMap": {"name": code}})
         mounts.append({"name": "code", "mountPath": env.CODE_DIRECTORY, "readOnly": True})
@@ -118,7 +142,7 @@ def _pod_spec(
     return {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": 10,
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": UID,
@@ -141,7 +165,14 @@ def _pod_spec(
                 "image": trainer.get("image") or facts.image,
                 "imagePullPolicy": facts.pull_policy,
                 "command": ["python", "-m", "shardwise.worker"],
-                "env": _environment(job, index, facts, threads, bool(code)),
+                "ports": [
+                    {
+                        "name": "metrics",
+                        "containerPort": env.METRICS_PORT_NUMBER,
+                        "protocol": "TCP",
+                    }
+                ],
+                "env": _environment(job, index, facts, threads, bool(code), checkpoint),
                 "resources": {"requests": {"cpu": "100m", "memory": "512Mi"}},
                 "volumeMounts": mounts,
                 "terminationMessagePath": TERMINATION_LOG,
@@ -183,7 +214,12 @@ def _apart(job: JobView) -> dict[str, Any]:
 
 
 def _environment(
-    job: JobView, index: int, facts: RenderFacts, threads: str, code: bool
+    job: JobView,
+    index: int,
+    facts: RenderFacts,
+    threads: str,
+    code: bool,
+    checkpoint: Mapping[str, Any],
 ) -> list[dict[str, Any]]:
     values = {
         env.COORDINATOR: facts.coordinator_address,
@@ -195,12 +231,18 @@ def _environment(
         env.JOB: f"{job.namespace}/{job.name}",
         # A folder a job, so that jobs may share a volume.
         env.OUTPUT: f"{env.OUTPUT_DIRECTORY}/{job.name}",
+        env.METRICS_PORT: str(env.METRICS_PORT_NUMBER),
         env.TERMINATION_LOG: TERMINATION_LOG,
         "OMP_NUM_THREADS": threads,
         "HOME": "/tmp",
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
+    if checkpoint.get("volume"):
+        values[env.CHECKPOINT] = f"{env.CHECKPOINT_DIRECTORY}/{job.name}"
+    elif checkpoint.get("url"):
+        url = str(checkpoint["url"]).rstrip("/")
+        values[env.CHECKPOINT] = f"{url}/{job.namespace}/{job.name}"
     if code:
         values["PYTHONPATH"] = env.CODE_DIRECTORY
     address = {"name": env.ADDRESS, "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}

@@ -10,15 +10,22 @@ from typing import Any
 
 from shardwise.coordinator.report import Failure, Progress, TaskReport
 from shardwise_operator.actions import (
+    Action,
     CloseTask,
     CreatePod,
     CreateService,
     Decision,
+    DeleteJob,
     DeletePod,
+    DrainTask,
+    EmitEvent,
+    LostWorker,
     OpenTask,
+    ResizeTask,
 )
 from shardwise_operator.decide import decide
 from shardwise_operator.observe import (
+    Asked,
     ConfigMapView,
     CreationError,
     Observed,
@@ -51,7 +58,9 @@ def manifest(**spec: Any) -> dict[str, Any]:
 
 def told(outcome: str = "succeeded", **content: Any) -> str:
     if outcome == "succeeded":
-        content = {"result": {"steps": 20, "weightsSha256": SHA, "metrics": {"accuracy": 0.98}}}
+        content = content or {
+            "result": {"steps": 20, "weightsSha256": SHA, "metrics": {"accuracy": 0.98}}
+        }
     return json.dumps({"outcome": outcome, **content})
 
 
@@ -63,7 +72,12 @@ class World:
         self.pods: dict[str, PodView] = {}
         self.service = False
         self.report: TaskReport | None = None
-        self.failure_seen: datetime | None = None
+        self.asked: Asked | None = None
+        self.opened: OpenTask | None = None
+        self.lost: list[LostWorker] = []
+        self.job_deleted = False
+        self.dead_nodes: set[str] = set()
+        self.end_seen: datetime | None = None
         self.configmap: ConfigMapView | None = None
         self.errors: tuple[CreationError, ...] = ()
         self.settled = True
@@ -76,8 +90,8 @@ class World:
         return self.raw.get("status") or {}
 
     def observed(self) -> Observed:
-        failed = self.report is not None and self.report.failure is not None
-        self.failure_seen = (self.failure_seen or self.now) if failed else None
+        ended = self.report is not None and self.report.state in ("finished", "failed")
+        self.end_seen = (self.end_seen or self.now) if ended else None
         return Observed(
             job=job_view(copy.deepcopy(self.raw)),
             pods=tuple(sorted(self.pods.values(), key=lambda pod: pod.index)),
@@ -85,7 +99,8 @@ class World:
             service_exists=self.service,
             configmap=self.configmap,
             report=self.report,
-            failure_seen=self.failure_seen,
+            asked=self.asked,
+            end_seen=self.end_seen,
             settled=self.settled,
             creation_errors=self.errors,
         )
@@ -93,21 +108,38 @@ class World:
     def step(self) -> Decision:
         decision = decide(self.observed())
         for action in decision.actions:
-            match action:
-                case CreateService():
-                    self.service = True
-                case CreatePod(index=index, trainer=trainer):
-                    name = f"digits-{index}"
-                    assert name not in self.pods
-                    uid = f"uid-{index}-{len(self.created)}"
-                    self.pods[name] = PodView(
-                        name=name, uid=uid, index=index, phase="Pending", trainer=dict(trainer)
-                    )
-                    self.created.append(index)
-                case DeletePod(name=name, uid=uid):
-                    assert self.pods[name].uid == uid
-                    del self.pods[name]
-                case OpenTask(workers=workers, generation_floor=floor):
+            self.apply(action)
+        self.write(decision)
+        return decision
+
+    def write(self, decision: Decision) -> None:
+        if decision.status is not None:
+            self.raw["status"] = copy.deepcopy(dict(decision.status))
+
+    def apply(self, action: Action) -> None:
+        match action:
+            case CreateService():
+                self.service = True
+            case CreatePod(index=index, trainer=trainer):
+                name = f"digits-{index}"
+                assert name not in self.pods
+                uid = f"uid-{index}-{len(self.created)}"
+                self.pods[name] = PodView(
+                    name=name,
+                    uid=uid,
+                    index=index,
+                    phase="Pending",
+                    trainer=dict(trainer),
+                    created_at=self.now,
+                )
+                self.created.append(index)
+            case DeletePod(name=name, uid=uid):
+                assert self.pods[name].uid == uid
+                self.delete_pod(name)
+            case OpenTask(workers=workers, min_workers=least, generation_floor=floor):
+                if self.report is None:
+                    self.opened = action
+                    self.asked = Asked(workers=workers, min_workers=least)
                     self.report = TaskReport(
                         state="waiting",
                         generation=floor,
@@ -116,15 +148,44 @@ class World:
                         progress=None,
                         failure=None,
                         result=None,
+                        recoveries=action.recoveries,
+                        seconds=action.seconds,
+                        lost_steps=action.lost_steps,
                     )
-                case CloseTask():
-                    self.report = None
-                    self.closed.append(action)
-        if decision.status is not None:
-            self.raw["status"] = copy.deepcopy(dict(decision.status))
-        return decision
+            case ResizeTask(workers=workers, min_workers=least):
+                assert self.asked is not None
+                self.asked = replace(self.asked, workers=workers, min_workers=least)
+            case DrainTask():
+                assert self.asked is not None
+                self.asked = replace(self.asked, draining=True)
+            case LostWorker(worker=worker, uid=uid):
+                assert self.asked is not None
+                assert self.report is not None
+                self.lost.append(action)
+                self.asked = replace(self.asked, lost=self.asked.lost | {uid})
+                self.disconnect(worker)
+            case CloseTask():
+                self.report = self.asked = None
+                self.closed.append(action)
+            case DeleteJob():
+                self.job_deleted = True
 
-    def settle(self, rounds: int = 5) -> Decision:
+    def delete_pod(self, name: str) -> None:
+        """As an API server does: what has ended goes at once, what runs is asked to end."""
+        pod = self.pods[name]
+        if pod.node in self.dead_nodes:
+            self.pods[name] = replace(pod, deleting=True)
+            return
+        del self.pods[name]
+        self.disconnect(name)
+
+    def disconnect(self, worker: str) -> None:
+        if self.report is not None:
+            connected = tuple(name for name in self.report.connected if name != worker)
+            members = tuple(name for name in self.report.members if name != worker)
+            self.report = replace(self.report, connected=connected, members=members)
+
+    def settle(self, rounds: int = 8) -> Decision:
         """Reconciles until nothing changes."""
         for _ in range(rounds):
             before = copy.deepcopy(self.status)
@@ -142,20 +203,23 @@ class World:
 
     def run_pods(self) -> None:
         for pod in list(self.pods.values()):
-            self.pod(pod.index, phase="Running", node=f"node{pod.index % 2}")
+            if pod.phase == "Pending" and not pod.deleting:
+                self.pod(pod.index, phase="Running", node=f"node{pod.index % 2}")
 
     def coordinator(self, **changes: Any) -> None:
         assert self.report is not None
         self.report = replace(self.report, **changes)
 
-    def train(self, generation: int = 1, step: int = 5) -> None:
-        """Brings the job to training."""
-        self.settle()
+    def connect(self, generation: int = 1, step: int = 5) -> None:
+        """The running pods form a group."""
         self.run_pods()
+        running = tuple(sorted(name for name, pod in self.pods.items() if pod.running))
+        assert self.asked is not None
         self.coordinator(
             state="training",
             generation=generation,
-            connected=tuple(self.pods),
+            connected=running,
+            members=running[: self.asked.workers],
             progress=Progress(
                 step=step,
                 total_steps=20,
@@ -163,20 +227,39 @@ class World:
                 loss=0.5,
                 samples_per_second=100.0,
                 eta_seconds=130.0,
-                at=START.timestamp(),
+                at=self.now.timestamp(),
                 metrics={},
             ),
         )
+
+    def train(self, generation: int = 1, step: int = 5) -> None:
+        """Brings the job to training."""
+        self.settle()
+        self.connect(generation, step)
         self.settle()
 
     def fail_task(self, reason: str, worker: str) -> None:
         failure = Failure(reason=reason, message=f"{worker} is gone", worker=worker)
         self.coordinator(state="failed", failure=failure)
 
-    def end_pod(self, index: int, code: int, **changes: Any) -> None:
-        phase = "Failed" if code else "Succeeded"
-        defaults: dict[str, Any] = {"termination": "", "finished_at": self.now}
-        self.pod(index, phase=phase, exit_code=code, **{**defaults, **changes})
+    def end_pod(self, index: int, code: int | None, **changes: Any) -> None:
+        """The pod ends with this exit code; None where no container tells one."""
+        self.disconnect(f"digits-{index}")
+        defaults: dict[str, Any] = {
+            "phase": "Succeeded" if code == 0 else "Failed",
+            "exit_code": code,
+            "termination": "",
+            "finished_at": self.now,
+        }
+        self.pod(index, **{**defaults, **changes})
+
+    def restart_operator(self) -> None:
+        self.report = self.asked = None
+        self.end_seen = None
+
+    def events(self, decision: Decision) -> list[tuple[str, str]]:
+        found = [a for a in decision.actions if isinstance(a, EmitEvent)]
+        return [(event.reason, event.message) for event in found]
 
     def condition(self, type_: str) -> dict[str, Any]:
         return next(c for c in self.status["conditions"] if c["type"] == type_)

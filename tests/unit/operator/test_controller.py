@@ -13,10 +13,12 @@ from fake_cluster import FakeCluster
 from operator_world import START, manifest
 
 from shardwise.coordinator.report import Progress, TaskReport
+from shardwise_operator.actions import LostWorker
 from shardwise_operator.apply import Applier
 from shardwise_operator.controller import Controller
 from shardwise_operator.jobs import JobStore
 from shardwise_operator.metrics import Metrics
+from shardwise_operator.observe import Asked
 from shardwise_operator.port import ApiError
 from shardwise_operator.render import RenderFacts
 from shardwise_operator.writes import TokenBucket
@@ -38,13 +40,16 @@ class Rig:
         self.cluster = FakeCluster()
         self.time = 0.0
         self.reports: dict[str, TaskReport] = {}
+        self.asks: dict[str, Asked] = {}
         self.opened: list[Any] = []
+        self.told: list[Any] = []
         self.forgotten: list[str] = []
         self.events: list[Any] = []
         self.restart()
 
     def restart(self) -> None:
         self.reports.clear()
+        self.asks.clear()
         self.jobs = JobStore()
         for (kind, _, _), body in self.cluster.objects.items():
             if kind == "optimizationjobs":
@@ -91,8 +96,26 @@ class Rig:
     def report(self, uid: str) -> TaskReport | None:
         return self.reports.get(uid)
 
+    def asked(self, uid: str) -> Asked | None:
+        return self.asks.get(uid)
+
+    def resize(self, job: Any, action: Any) -> None:
+        self.told.append(action)
+        self.asks[job.uid] = Asked(workers=action.workers, min_workers=action.min_workers)
+
+    def drain(self, job: Any, action: Any) -> None:
+        self.told.append(action)
+        self.asks[job.uid] = replace(self.asks[job.uid], draining=True)
+
+    def lost(self, job: Any, action: Any) -> None:
+        self.told.append(action)
+        report = self.reports[job.uid]
+        connected = tuple(name for name in report.connected if name != action.worker)
+        self.reports[job.uid] = replace(report, connected=connected, members=connected)
+
     def open(self, job: Any, action: Any) -> None:
         self.opened.append(action)
+        self.asks[job.uid] = Asked(workers=action.workers, min_workers=action.min_workers)
         self.reports[job.uid] = TaskReport(
             state="waiting",
             generation=action.generation_floor,
@@ -109,6 +132,7 @@ class Rig:
     def forget(self, uid: str, reason: str, message: str) -> None:
         self.forgotten.append(uid)
         self.reports.pop(uid, None)
+        self.asks.pop(uid, None)
 
     def record(self, job: Any, event: Any) -> None:
         self.events.append(event.reason)
@@ -244,11 +268,21 @@ async def test_an_inadmissible_template_is_explained():
     assert "spec.template" in rig.status["message"]
 
 
-async def test_the_pod_of_an_earlier_job_of_the_name_is_waited_for():
+async def test_the_pod_of_an_earlier_job_of_the_name_keeps_its_index():
     rig = Rig()
     await rig.add()
     labels = {"shardwise.dev/job-uid": "earlier", "shardwise.dev/job-name": "digits"}
     body = {"metadata": {"name": "digits-1", "labels": {**labels, "shardwise.dev/index": "1"}}}
+    await rig.cluster.create("pods", "default", body)
+    await rig.reconcile()
+    assert rig.made("pods") == [f"digits-{n}" for n in range(5)]
+    assert rig.status["workers"]["names"] == ["digits-0", "digits-2", "digits-3", "digits-4"]
+
+
+async def test_a_pod_of_somebody_else_with_the_name_is_waited_for():
+    rig = Rig()
+    await rig.add()
+    body = {"metadata": {"name": "digits-1", "labels": {"shardwise.dev/job-name": "other"}}}
     await rig.cluster.create("pods", "default", body)
     assert await rig.reconcile() == 2.0
     assert rig.status["reason"] == "NameTaken"
@@ -304,9 +338,56 @@ async def test_a_failed_pod_ends_the_job_and_frees_the_others():
     await rig.reconcile()
     assert rig.status["state"] == "Failed"
     assert rig.status["lastFailure"]["logTail"] == "line"
+    await rig.reconcile()
     assert rig.made("pods") == ["digits-2"]
     await rig.reconcile()
     assert rig.made("pods") == ["digits-2"]
+
+
+async def test_a_lost_pod_is_replaced_and_the_coordinator_hears_of_it():
+    rig = Rig()
+    await rig.add()
+    await rig.reconcile()
+    rig.progress(1)
+    everyone = tuple(rig.made("pods"))
+    rig.reports["job-uid"] = replace(rig.reports["job-uid"], connected=everyone, members=everyone)
+    del rig.cluster.objects["pods", "default", "digits-1"]
+    await rig.reconcile()
+    assert rig.told == [LostWorker(worker="digits-1", uid="", cause="Preempted")]
+    assert rig.made("pods") == list(everyone)
+
+
+async def test_a_finished_job_is_deleted_by_its_uid():
+    rig = Rig()
+    await rig.add(ttlSecondsAfterFinished=60)
+    await rig.reconcile()
+    rig.reports["job-uid"] = replace(
+        rig.reports["job-uid"], state="finished", generation=1, result={"steps": 5}
+    )
+    assert await rig.reconcile() == 5.0  # For the pod that wrote it.
+    rig.time = 5.0
+    await rig.reconcile()
+    assert rig.status["state"] == "Succeeded"
+    rig.time = 35.0
+    assert await rig.reconcile() == 30.0
+    rig.time = 65.0
+    await rig.reconcile()
+    assert rig.made("optimizationjobs") == []
+    await rig.reconcile()  # The cache still has it; the API server does not.
+
+
+async def test_where_the_time_went_is_written_no_more_often_than_progress():
+    rig = Rig()
+    await rig.add()
+    await rig.reconcile()
+    rig.progress(1)
+    await rig.reconcile()
+    before = rig.writes()
+    rig.time = 1.0
+    report = rig.reports["job-uid"]
+    rig.reports["job-uid"] = replace(report, seconds={"productive": 1.0})
+    assert await rig.reconcile() == pytest.approx(9.0)
+    assert rig.writes() == before
 
 
 async def test_a_job_of_the_same_name_is_another_job():

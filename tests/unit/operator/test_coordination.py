@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from fake_cluster import FakeCluster
 from operator_world import manifest
 
-from shardwise.coordinator import Hello, Identity, Refused
+from shardwise.coordinator import Coordinator, Hello, Identity, Refused
 from shardwise_operator import names
-from shardwise_operator.actions import OpenTask
+from shardwise_operator.actions import DrainTask, LostWorker, OpenTask, ResizeTask
 from shardwise_operator.coordination import POD_NAME, POD_UID, Coordination
-from shardwise_operator.observe import job_view
+from shardwise_operator.observe import Asked, job_view
 from shardwise_operator.port import ApiError
 
 HELLO = Hello(token="secret", worker="digits-1", index=1, fingerprint={})
@@ -53,6 +55,11 @@ def coordination(answer, found, changed=None):
     )
 
 
+async def test_a_worker_on_its_way_out_may_still_speak():
+    _, subject = coordination(review(), pod(deletionTimestamp="2026-01-01T00:00:00Z"))
+    assert (await subject.authenticate(HELLO)).worker == "digits-1"
+
+
 async def test_a_living_worker_is_who_its_pod_says():
     cluster, subject = coordination(review(), pod())
     identity = Identity(task="job-uid", worker="digits-1", index=1)
@@ -70,7 +77,6 @@ async def test_a_living_worker_is_who_its_pod_says():
         (review(user={"username": "system:serviceaccount:ns:default"}), pod()),
         (review(), None),
         (review(), pod(uid="uid-of-its-successor")),
-        (review(), pod(deletionTimestamp="2026-01-01T00:00:00Z")),
         (review(), pod(labels={})),
         ({}, pod()),
     ],
@@ -89,12 +95,73 @@ async def test_without_a_verdict_nobody_is_refused():
         await subject.authenticate(HELLO)
 
 
+OPEN = OpenTask(workers=4, min_workers=2, trainer={"entrypoint": "a:b"}, generation_floor=2)
+
+
 async def test_tasks_are_jobs():
     _, subject = coordination(review(), pod())
     job = job_view(manifest())
-    subject.open(job, OpenTask(workers=4, trainer={"entrypoint": "a:b"}, generation_floor=2))
+    subject.open(job, OPEN)
     report = subject.report("job-uid")
     assert report is not None
     assert (report.workers, report.generation) == (4, 2)
     subject.close(job, "Completed", "done")
     assert subject.report("job-uid") is None
+    assert subject.asked("job-uid") is None
+
+
+@pytest.mark.parametrize("compression", [None, {"steps": [{"name": "int8", "quantize": {}}]}])
+async def test_workers_get_trainer_and_compression_apart(compression, monkeypatch):
+    _, subject = coordination(review(), pod())
+    opened = []
+    monkeypatch.setattr(Coordinator, "open_task", lambda _, assignment: opened.append(assignment))
+    trainer = {"entrypoint": "a:b"}
+    accepted = trainer if compression is None else {**trainer, "compression": compression}
+    subject.open(job_view(manifest()), replace(OPEN, trainer=accepted))
+    assert (opened[0].trainer, opened[0].compression) == (trainer, compression)
+
+
+async def test_what_was_asked_for_is_remembered():
+    _, subject = coordination(review(), pod())
+    job = job_view(manifest())
+    subject.open(job, replace(OPEN, generation_floor=0))
+    assert subject.asked("job-uid") == Asked(workers=4, min_workers=2)
+    subject.resize(job, ResizeTask(workers=6, min_workers=3))
+    subject.lost(job, LostWorker(worker="digits-9", uid="u9", cause="Unreachable"))
+    subject.drain(job, DrainTask(reason="the job is suspended"))
+    assert subject.asked("job-uid") == Asked(
+        workers=6, min_workers=3, draining=True, lost=frozenset({"u9"})
+    )
+    report = subject.report("job-uid")
+    assert report is not None
+    assert report.workers == 6
+    assert "suspended" in report.waiting
+
+
+async def test_a_task_that_ran_before_is_given_time_for_its_workers_to_come_back():
+    clock = [100.0]
+    _, subject = coordination(review(), pod())
+    subject._monotonic = lambda: clock[0]
+    job = job_view(manifest())
+    subject.open(job, OPEN)
+    assert subject.asked("job-uid") == Asked(workers=4, min_workers=2, settled=False)
+    clock[0] += 2.0  # The rig's second for adoption, and the margin.
+    assert subject.asked("job-uid") == Asked(workers=4, min_workers=2)
+    subject.forget("job-uid", "x", "y")
+    subject.open(job, replace(OPEN, generation_floor=0))
+    assert subject.asked("job-uid") == Asked(workers=4, min_workers=2)
+
+
+async def test_an_opened_task_goes_on_from_what_the_status_kept():
+    _, subject = coordination(review(), pod())
+    subject.open(
+        job_view(manifest()),
+        replace(OPEN, recoveries={"Killed": 2}, seconds={"productive": 5.0}, lost_steps=3),
+    )
+    report = subject.report("job-uid")
+    assert report is not None
+    assert (report.recoveries, report.seconds, report.lost_steps) == (
+        {"Killed": 2},
+        {"productive": 5.0},
+        3,
+    )

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from operator_world import SHA, START, World, told
+from operator_world import SHA, START, World, manifest, told
 
 from shardwise.api.types import OptimizationJobStatus
-from shardwise_operator.actions import CreatePod, CreateService, DeletePod, EmitEvent, OpenTask
+from shardwise_operator.actions import (
+    CreatePod,
+    CreateService,
+    DeletePod,
+    EmitEvent,
+    OpenTask,
+    ResizeTask,
+)
 from shardwise_operator.observe import ConfigMapView, CreationError
 
 
@@ -31,18 +39,20 @@ def test_training_shows_progress_and_success_ends_it():
     assert world.status["progress"]["percent"] == 25
     assert world.status["progress"]["estimatedRemaining"] == "2m10s"
     assert world.condition("Running")["status"] == "True"
-    world.end_pod(0, 0, termination=told())
-    world.settle()
-    assert world.status["state"] == "Running"
-    for index in (1, 2, 3):
-        world.end_pod(index, 0)
+    world.end_pod(2, 0, termination=told())  # Whoever led the last generation.
     world.settle()
     assert world.status["state"] == "Succeeded"
+    assert world.status["result"]["pod"] == "digits-2"
     assert world.status["progress"]["percent"] == 100
     assert world.status["result"]["weightsSha256"] == SHA
     assert world.status["result"]["metrics"] == [{"name": "accuracy", "value": "0.98"}]
-    assert len(world.pods) == 4  # Kept for their logs.
+    assert len(world.pods) == 4
     assert world.report is None
+    for index in (0, 1):
+        world.end_pod(index, 0, termination=told("succeeded", result=None))
+    world.pass_time(10)
+    world.settle()
+    assert set(world.pods) == {"digits-0", "digits-1", "digits-2"}  # Kept for their logs.
 
 
 def test_the_end_is_read_from_the_pods_after_a_restart():
@@ -56,16 +66,46 @@ def test_the_end_is_read_from_the_pods_after_a_restart():
 
 
 @pytest.mark.parametrize(
+    ("code", "changes", "reason", "words", "counts"),
+    [
+        (1, {}, "WorkerLost", "exit code 1", 1),
+        (64, {}, "ContainerConfigError", "environment", 1),
+        (137, {"exit_reason": "OOMKilled"}, "OutOfMemory", "limits.memory", 1),
+        (137, {"termination": told("failed", reason="OOMKilled")}, "OutOfMemory", "memory", 1),
+        (137, {}, "WorkerLost", "SIGKILL", 1),
+        (143, {}, "WorkerLost", "SIGTERM", 1),
+        (0, {}, "OutputFailed", "no worker left a result", 1),
+        (137, {"pod_reason": "Evicted", "pod_message": "disk"}, "Evicted", "disk", 0),
+        (137, {"pod_reason": "Shutdown"}, "Preempted", "Shutdown", 0),
+        (143, {"disrupted": "PreemptionByScheduler"}, "Preempted", "PreemptionByScheduler", 0),
+        (None, {"pod_reason": "OutOfcpu"}, "Preempted", "OutOfcpu", 0),
+        (None, {"pod_reason": "NodeLost", "node_lost": True}, "NodeLost", "does not answer", 0),
+    ],
+)
+def test_a_failed_worker_is_explained_and_replaced(code, changes, reason, words, counts):
+    world = World()
+    world.train()
+    world.end_pod(2, code, **changes)
+    world.settle()
+    failure = world.status["lastFailure"]
+    assert failure["reason"] == reason
+    assert words in failure["message"]
+    assert (failure["pod"], failure["rank"], failure["node"]) == ("digits-2", 2, "node0")
+    assert failure.get("exitCode") == code
+    world.pass_time(5)
+    world.settle()
+    assert world.status["state"] == "Running"
+    assert world.created == [0, 1, 2, 3, 2]
+    assert (world.status.get("restarts") or {}).get("total", 0) == counts
+    assert world.condition("Degraded")["reason"] == "FewerWorkers"
+    assert world.status["lastFailure"] == failure
+
+
+@pytest.mark.parametrize(
     ("code", "changes", "reason", "words"),
     [
-        (1, {}, "WorkerLost", "exit code 1"),
         (70, {}, "UserCodeFailed", "raised"),
         (73, {}, "OutputFailed", "spec.output.volume"),
-        (72, {}, "RefusedWorker", "refused"),
-        (64, {}, "ContainerConfigError", "environment"),
-        (137, {"exit_reason": "OOMKilled"}, "OutOfMemory", "limits.memory"),
-        (137, {}, "WorkerLost", "SIGKILL"),
-        (137, {"pod_reason": "Evicted", "pod_message": "disk"}, "Evicted", "disk"),
         (
             70,
             {
@@ -78,20 +118,16 @@ def test_the_end_is_read_from_the_pods_after_a_restart():
         ),
     ],
 )
-def test_a_failed_pod_fails_the_job_and_says_why(code, changes, reason, words):
+def test_what_no_other_worker_would_do_better_fails_the_job_at_once(code, changes, reason, words):
     world = World()
     world.train()
     world.end_pod(2, code, **changes)
-    decision = world.settle()
+    world.settle()
     assert world.status["state"] == "Failed"
-    failure = world.status["lastFailure"]
-    assert failure["reason"] == reason
-    assert words in failure["message"]
-    assert (failure["pod"], failure["rank"], failure["node"]) == ("digits-2", 2, "node0")
-    assert failure["exitCode"] == code
+    assert world.status["reason"] == reason
+    assert words in world.status["lastFailure"]["message"]
     assert set(world.pods) == {"digits-2"}  # Those that ran are removed, the culprit stays.
     assert world.condition("Failed")["status"] == "True"
-    assert decision.requeue_after is None
 
 
 def test_a_log_tail_comes_from_a_worker_that_died_without_a_word():
@@ -100,18 +136,6 @@ def test_a_log_tail_comes_from_a_worker_that_died_without_a_word():
     world.end_pod(1, 1, termination="Traceback\nSegfault")
     world.settle()
     assert world.status["lastFailure"]["logTail"] == "Traceback\nSegfault"
-
-
-def test_a_survivor_of_a_lost_group_is_not_the_explanation():
-    world = World()
-    world.train()
-    world.end_pod(0, 71)
-    assert world.settle().requeue_after == timedelta(seconds=5)
-    assert world.status["state"] == "Running"
-    world.end_pod(3, 137, exit_reason="OOMKilled")
-    world.settle()
-    assert world.status["reason"] == "OutOfMemory"
-    assert world.status["lastFailure"]["pod"] == "digits-3"
 
 
 def test_the_worker_whose_code_raised_is_named_not_one_that_was_told_of_it():
@@ -128,16 +152,6 @@ def test_the_worker_whose_code_raised_is_named_not_one_that_was_told_of_it():
     assert world.status["lastFailure"]["logTail"] == "Traceback: x"
 
 
-def test_a_lost_group_is_the_explanation_when_nothing_better_comes():
-    world = World()
-    world.train()
-    world.end_pod(0, 71)
-    world.settle()
-    world.pass_time(5)
-    world.settle()
-    assert world.status["reason"] == "WorkerLost"
-
-
 def test_what_the_coordinator_gave_up_ends_the_job_when_no_pod_tells():
     world = World()
     world.train()
@@ -150,43 +164,53 @@ def test_what_the_coordinator_gave_up_ends_the_job_when_no_pod_tells():
     assert not world.pods
 
 
-def test_a_pod_that_vanishes_in_training_is_lost_not_replaced():
+def test_a_pod_that_vanishes_is_replaced_at_once_and_costs_nothing():
     world = World()
     world.train()
-    del world.pods["digits-1"]
+    world.delete_pod("digits-1")
     world.settle()
-    assert world.status["reason"] == "WorkerLost"
-    assert "digits-1" in world.status["message"]
-    assert world.created == [0, 1, 2, 3]
-
-
-def test_an_adopted_task_counts_as_begun_even_where_the_status_does_not_tell():
-    world = World()
-    world.settle()
-    world.run_pods()
-    world.coordinator(generation=3, state="training")
-    del world.pods["digits-1"]
-    world.settle()
-    assert world.status["reason"] == "WorkerLost"
-
-
-def test_a_pod_that_vanishes_before_training_is_made_again():
-    world = World()
-    world.settle()
-    del world.pods["digits-1"]
-    world.settle()
+    assert world.status["state"] == "Running"
     assert world.created == [0, 1, 2, 3, 1]
+    assert "restarts" not in world.status
+    assert "lastFailure" not in world.status
 
 
-def test_after_a_restart_running_workers_are_waited_for_before_pods_are_made():
+def test_a_vanished_worker_that_is_still_connected_is_told_to_the_coordinator():
     world = World()
+    world.train()
+    del world.pods["digits-1"]  # Its connection lives on, as on a dead node.
     world.settle()
-    world.run_pods()
-    del world.pods["digits-1"]
-    world.settled = False
-    decision = world.settle()
+    assert [(loss.worker, loss.cause) for loss in world.lost] == [("digits-1", "Preempted")]
+    assert "digits-1" not in world.report.connected
+
+
+def test_a_pod_stuck_on_a_dead_node_keeps_its_index_and_holds_nothing_up():
+    world = World()
+    world.train()
+    world.dead_nodes.add("node1")  # Workers 1 and 3.
+    world.disconnect("digits-1")
+    for index in (1, 3):
+        world.pod(index, node_lost=True)
+    world.settle()
+    assert [(loss.worker, loss.cause) for loss in world.lost] == [("digits-3", "Unreachable")]
+    assert world.pods["digits-1"].deleting
+    assert world.pods["digits-3"].deleting
+    assert world.created == [0, 1, 2, 3, 4, 5]
+    assert "restarts" not in world.status
+    assert world.status["workers"]["names"] == ["digits-0", "digits-2", "digits-4", "digits-5"]
+    world.connect(2)
+    world.settle()
+    assert world.condition("Degraded")["status"] == "False"
+
+
+def test_a_silent_nodes_worker_that_the_coordinator_hears_is_left_in_peace():
+    world = World()
+    world.train()
+    world.pod(1, node_lost=True)
+    world.asked = replace(world.asked, lost=frozenset({world.pods["digits-1"].uid}))
+    world.settle()
+    assert not world.pods["digits-1"].deleting
     assert world.created == [0, 1, 2, 3]
-    assert decision.requeue_after == timedelta(seconds=2)
 
 
 def test_an_invalid_spec_is_refused_once_and_left_alone():
@@ -214,14 +238,187 @@ def test_a_changed_trainer_is_told_about_and_changes_nothing():
     assert world.status["state"] == "Running"
 
 
-def test_changed_replicas_keep_the_number_that_it_started_with():
-    world = World()
+STEPS = {"steps": [{"name": "prune", "prune": {"sparsity": "0.5"}}]}
+OTHER_STEPS = {"steps": [{"name": "int8", "quantize": {}}]}
+
+
+@pytest.mark.parametrize("pods_left", [True, False])
+@pytest.mark.parametrize(
+    ("before", "after", "surely", "perhaps"),
+    [
+        ({"compression": STEPS}, {"compression": OTHER_STEPS}, "spec.compression", None),
+        ({"compression": STEPS}, {}, "spec.compression", None),
+        ({}, {"compression": STEPS}, "spec.compression", "spec.compression"),
+        ({}, {"trainer": {"seed": 3}}, "spec.trainer", None),
+        (
+            {},
+            {"trainer": {"seed": 3}, "compression": STEPS},
+            "spec.trainer and spec.compression",
+            None,
+        ),
+    ],
+)
+def test_the_message_names_what_was_changed(pods_left, before, after, surely, perhaps):
+    world = World(**before)
+    world.train()
+    accepted = world.opened.trainer
+    assert ("compression" in accepted) == ("compression" in before)
+    world.raw["spec"] = manifest(**after)["spec"]
+    if not pods_left:
+        world.pods.clear()
+    world.step()
+    told = world.condition("Accepted")
+    assert told["reason"] == "ImmutableFieldChanged"
+    named = surely if pods_left else perhaps or "spec.trainer or spec.compression"
+    assert told["message"].startswith(f"{named}: was changed after the start")
+    if pods_left:
+        world.report = None
+        opened = [a for a in world.step().actions if isinstance(a, OpenTask)]
+        assert opened[0].trainer == accepted
+
+
+ROWS = [
+    {"name": "trained", "metric": "accuracy 0.9800", "bytes": 5000, "parameters": 9, "macs": 8},
+    {"name": "prune", "metric": "accuracy 0.9700", "bytes": 900, "latencyMilliseconds": "0.512"},
+]
+ARTIFACTS = [
+    {"name": name, "path": f"/output/digits/{name}", "bytes": 9, "sha256": "b" * 64}
+    for name in ("model.safetensors", "model.onnx")
+]
+COMPRESSED = {
+    "steps": 20,
+    "weightsSha256": SHA,
+    "artifacts": ARTIFACTS,
+    "compression": {"rows": ROWS, "undone": ""},
+}
+
+
+def compressed(**changes):
+    return told("succeeded", result={**COMPRESSED, **changes})
+
+
+def test_a_compression_shows_its_stage_and_its_table():
+    world = World(compression=STEPS)
+    world.train(step=20)
+    assert world.status["progress"]["percent"] == 100
+    progress = replace(world.report.progress, stage="compression: prune", eta_seconds=0.0)
+    world.coordinator(progress=progress)
+    world.settle()
+    assert world.status["state"] == "Running"
+    assert world.status["message"] == "compression: prune, generation 1 on 4 workers"
+    assert world.status["progress"]["stage"] == "compression: prune"
+    assert world.status["progress"]["percent"] == 99, "it is not done yet"
+    assert "estimatedRemaining" not in world.status["progress"]
+    world.end_pod(0, 0, termination=compressed())
+    world.settle()
+    assert world.status["state"] == "Succeeded"
+    assert world.status["progress"]["percent"] == 100
+    assert "stage" not in world.status["progress"]
+    assert world.status["artifacts"] == ARTIFACTS
+    assert world.status["compression"] == {"rows": ROWS}
+    assert "compressed from 5000 to 900 bytes, accuracy 0.9700" in world.status["message"]
+    OptimizationJobStatus.model_validate(world.status)
+
+
+def test_the_step_that_the_guard_took_back_is_told():
+    world = World(compression=STEPS)
+    world.train()
+    world.end_pod(0, 0, termination=compressed(compression={"rows": ROWS, "undone": "prune"}))
+    world.settle()
+    assert world.status["compression"]["undone"] == "prune"
+    assert world.status["message"].endswith(
+        "from 5000 to 5000 bytes, accuracy 0.9800; the guard took step prune back"
+    )
+
+
+def test_what_a_pod_had_no_room_for_comes_from_the_coordinator():
+    world = World(compression=STEPS)
+    world.train()
+    world.coordinator(state="finished", result=COMPRESSED)
+    short = {key: value for key, value in COMPRESSED.items() if key != "compression"}
+    world.end_pod(0, 0, termination=told("succeeded", result=short))
+    world.settle()
+    assert world.status["compression"]["rows"] == ROWS
+    assert world.status["result"]["pod"] == "digits-0"
+
+
+@pytest.mark.parametrize(
+    ("changes", "artifacts", "rows"),
+    [
+        ({"artifacts": "x", "compression": "y"}, None, None),
+        ({"artifacts": [3, {"path": "/"}, ARTIFACTS[0]]}, ARTIFACTS[:1], ROWS),
+        ({"compression": {"rows": [{"bytes": -1}, ROWS[0]]}}, ARTIFACTS, ROWS[:1]),
+        (
+            {"compression": {"rows": [ROWS[0], {"name": "trained"}]}},
+            ARTIFACTS,
+            [ROWS[0], {"name": "trained'"}],
+        ),
+    ],
+)
+def test_a_table_of_another_form_spoils_nothing(changes, artifacts, rows):
+    world = World(compression=STEPS)
+    world.train()
+    world.end_pod(0, 0, termination=compressed(**changes))
+    world.settle()
+    assert world.status["state"] == "Succeeded"
+    assert world.status.get("artifacts") == artifacts
+    assert (world.status.get("compression") or {}).get("rows") == rows
+
+
+def test_scaling_changes_the_group_and_its_pods():
+    world = World(workers={"replicas": 4, "min": 2, "max": 6})
     world.train()
     world.raw["spec"]["workers"]["replicas"] = 6
+    decision = world.step()
+    assert ResizeTask(workers=6, min_workers=2) in decision.actions
     world.settle()
-    assert world.status["workers"]["desired"] == 4
-    assert "keeps the 4 workers" in world.condition("Accepted")["message"]
-    assert len(world.pods) == 4
+    assert world.created == [0, 1, 2, 3, 4, 5]
+    world.connect(2)
+    world.raw["spec"]["workers"]["replicas"] = 3
+    deleted = [a.name for a in world.step().actions if isinstance(a, DeletePod)]
+    assert deleted == ["digits-3", "digits-4", "digits-5"]
+    world.settle()
+    assert world.status["workers"]["desired"] == 3
+    assert world.created == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_changed_minimum_is_passed_on():
+    world = World()
+    world.train()
+    world.raw["spec"]["workers"]["min"] = 3
+    assert ResizeTask(workers=4, min_workers=3) in world.step().actions
+    assert world.settle().actions == ()
+
+
+@pytest.mark.parametrize(("asked", "used"), [(9, 6), (1, 2)])
+def test_a_scale_beyond_the_bounds_is_clamped_and_said(asked, used):
+    world = World(workers={"replicas": 4, "min": 2, "max": 6})
+    world.train()
+    world.raw["spec"]["workers"]["replicas"] = asked
+    world.settle()
+    assert world.status["workers"]["desired"] == used
+    accepted = world.condition("Accepted")
+    assert (accepted["status"], accepted["reason"]) == ("True", "ReplicasClamped")
+    assert f"the job uses {used}" in accepted["message"]
+
+
+def test_pods_that_do_not_run_go_first_and_those_that_the_coordinator_lets_go():
+    world = World(workers={"replicas": 3, "max": 4, "standby": 1})
+    world.train()
+    assert world.report.members == ("digits-0", "digits-1", "digits-2")
+    world.raw["spec"]["workers"]["replicas"] = 2
+    deleted = [a.name for a in world.step().actions if isinstance(a, DeletePod)]
+    assert deleted == ["digits-2"]  # Worker 3 stands by, and goes on standing by.
+
+
+def test_standbys_are_workers_beside_the_replicas():
+    world = World(workers={"replicas": 2, "standby": 1})
+    world.train()
+    assert world.created == [0, 1, 2]
+    assert world.opened.workers == 2
+    assert world.status["workers"]["standby"] == 1
+    assert world.status["workers"]["summary"] == "3/3"
+    assert world.condition("Degraded")["status"] == "False"
 
 
 def test_a_missing_configmap_is_waited_for_and_its_hash_is_kept():
@@ -301,14 +498,27 @@ def test_the_startup_deadline_counts_from_the_jobs_creation_and_tells_what_it_wa
     assert not world.pods
 
 
-def test_the_active_deadline_counts_from_the_beginning_of_training():
+def test_the_active_deadline_counts_the_time_of_training_alone():
     world = World(activeDeadlineSeconds=60, startupDeadlineSeconds=100)
     world.pass_time(90)
     world.train()
     assert world.settle().requeue_after == timedelta(seconds=60)
-    world.pass_time(60)
+    world.pass_time(20)
+    world.raw["spec"]["suspend"] = True
+    world.settle()
+    world.pass_time(60)  # Longer than workers are waited for.
+    world.settle()
+    assert world.status["state"] == "Suspended"
+    assert world.status["activeSeconds"] == 20
+    world.pass_time(3600)
+    world.settle()
+    world.raw["spec"]["suspend"] = False
+    world.train(generation=2)
+    assert world.settle().requeue_after == timedelta(seconds=40)
+    world.pass_time(40)
     world.settle()
     assert world.status["reason"] == "ActiveDeadlineExceeded"
+    assert world.status["activeSeconds"] == 60
 
 
 @pytest.mark.parametrize("end", ["Succeeded", "Failed"])
@@ -316,7 +526,7 @@ def test_after_the_end_nothing_is_made_and_the_status_stays(end):
     world = World()
     world.train()
     for index in range(4):
-        code = 1 if end == "Failed" else 0
+        code = 70 if end == "Failed" else 0
         world.end_pod(index, code, termination=told() if not code else "")
     world.settle()
     assert world.status["state"] == end
@@ -340,8 +550,10 @@ def test_a_job_that_is_being_deleted_is_left_to_the_garbage_collector():
 def test_a_failed_jobs_pods_on_a_dead_node_are_deleted_once():
     world = World()
     world.train()
-    world.end_pod(0, 1)
+    world.end_pod(0, 70)
     world.pod(1, deleting=True)
+    world.dead_nodes.add("node1")
+    world.step()
     deleted = [a.name for a in world.step().actions if isinstance(a, DeletePod)]
     assert deleted == ["digits-2", "digits-3"]
 

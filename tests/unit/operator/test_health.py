@@ -1,14 +1,13 @@
-"""The HTTP side: health is what the watch and the loop say; series vanish with their job."""
+"""The HTTP side: health is what the watch and the loop say."""
 
 from __future__ import annotations
 
 import asyncio
 
 import aiohttp
-from operator_world import manifest
 
 from shardwise_operator import health
-from shardwise_operator.metrics import Metrics, Sources
+from shardwise_operator.metrics import Metrics
 
 
 async def get(port, path):
@@ -57,28 +56,3 @@ async def test_the_lag_of_the_loop_is_measured(monkeypatch):
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert lag.seconds >= 0
-
-
-def test_a_jobs_series_vanish_with_it():
-    jobs = [manifest()]
-    jobs[0]["status"] = {
-        "state": "Running",
-        "progress": {"step": 5, "totalSteps": 20},
-        "workers": {"ready": 4},
-    }
-    metrics = Metrics()
-    metrics.observe(
-        Sources(
-            jobs=lambda: jobs, queue_depth=lambda: 3, watch_age=lambda: 1.5, loop_lag=lambda: 0.0
-        )
-    )
-    metrics.api_call("get", "200")
-    text = metrics.exposition().decode()
-    assert 'shardwise_job_progress_ratio{job="digits",namespace="default"} 0.25' in text
-    assert 'shardwise_job_workers_ready{job="digits",namespace="default"} 4.0' in text
-    assert 'shardwise_jobs{state="Running"} 1.0' in text
-    assert "shardwise_queue_depth 3.0" in text
-    assert "shardwise_watch_age_seconds 1.5" in text
-    assert 'shardwise_api_requests_total{code="200",verb="get"} 1.0' in text
-    jobs.clear()
-    assert "digits" not in metrics.exposition().decode()

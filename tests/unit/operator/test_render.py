@@ -102,6 +102,14 @@ def test_code_comes_from_the_configmap_of_the_accepted_trainer():
     assert "PYTHONPATH" not in environment(rendered())
 
 
+def test_the_accepted_compression_stands_in_the_annotation_alone():
+    compression = {"steps": [{"name": "int8", "quantize": {}}]}
+    pod = rendered(trainer={"compression": compression})
+    assert pod["spec"] == rendered()["spec"]
+    accepted = json.loads(pod["metadata"]["annotations"][names.ACCEPTED_TRAINER])
+    assert accepted["compression"] == compression
+
+
 def test_the_template_is_laid_over_but_what_we_rest_on_stays():
     pod = rendered(
         template={
@@ -133,6 +141,26 @@ def test_the_output_volume_is_the_jobs():
     claim = {"persistentVolumeClaim": {"claimName": "results"}}
     assert {"name": "output", **claim} in rendered(output={"volume": claim})["spec"]["volumes"]
     assert {"name": "output", "emptyDir": {}} in rendered()["spec"]["volumes"]
+
+
+def test_checkpoints_go_to_a_volume_or_a_url_under_the_jobs_name():
+    claim = {"persistentVolumeClaim": {"claimName": "kept"}}
+    pod = rendered(checkpoint={"everySteps": 5, "volume": claim})
+    assert {"name": "checkpoint", **claim} in pod["spec"]["volumes"]
+    assert {"name": "checkpoint", "mountPath": "/checkpoint"} in container(pod)["volumeMounts"]
+    assert environment(pod)[env.CHECKPOINT] == "/checkpoint/digits"
+    pod = rendered(checkpoint={"everySteps": 5, "url": "s3://bucket/jobs/"})
+    assert environment(pod)[env.CHECKPOINT] == "s3://bucket/jobs/default/digits"
+    assert "checkpoint" not in {volume["name"] for volume in pod["spec"]["volumes"]}
+    assert env.CHECKPOINT not in environment(rendered())
+
+
+@pytest.mark.parametrize(("given", "pods", "workers"), [(None, 30, "27"), (120, 120, "117")])
+def test_a_worker_knows_how_long_it_may_take_to_leave(given, pods, workers):
+    spec = {"terminationGracePeriodSeconds": given} if given else {}
+    pod = rendered(template={"spec": spec})
+    assert pod["spec"]["terminationGracePeriodSeconds"] == pods
+    assert environment(pod)[env.GRACE_SECONDS] == workers
 
 
 @pytest.mark.parametrize(

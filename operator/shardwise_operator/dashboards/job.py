@@ -1,0 +1,444 @@
+"""One job: how far it is, what it learns, who trains, and what every lost second went into."""
+
+from __future__ import annotations
+
+from shardwise.api import metrics as declared
+from shardwise_operator.dashboards.board import JOB, Annotation, Board, Row, variable
+from shardwise_operator.dashboards.panels import (
+    Panel,
+    Query,
+    bars,
+    by_name,
+    coloured,
+    graph,
+    heatmap,
+    stat,
+    thresholds,
+    timeline,
+)
+
+IN = 'namespace="$namespace", job_name="$job"'
+BY_WORKER = f'{IN}, worker=~"$worker"'
+GOOD = thresholds((None, "red"), (0.8, "yellow"), (0.95, "green"))
+STEPS_A_SECOND = (
+    f"sum by (worker) (rate(shardwise_worker_step_seconds_count{{{BY_WORKER}}}[$__rate_interval]))"
+)
+NO_CHECKPOINT = "The job writes no checkpoints"
+NO_RECOVERY = "No worker was lost"
+NO_WORKER_METRICS = "No worker runs, or their pods are not scraped (podMonitor.enabled)"
+
+
+def _now() -> tuple[Panel, ...]:
+    return (
+        stat(
+            "State",
+            "The job's state as `kubectl get optjob` has it. Its message there says why.",
+            Query(expr=f"shardwise_job_state{{{IN}}} == 1", legend="{{state}}"),
+            text_mode="name",
+            overrides=coloured(declared.STATES),
+        ),
+        stat(
+            "Progress",
+            "Part of the steps that is done.",
+            Query(expr=f"shardwise_job_progress_ratio{{{IN}}}"),
+            unit="percentunit",
+            decimals=1,
+            empty_means="No step yet",
+        ),
+        stat(
+            "Ends in",
+            "Time that the rest takes at the current rate, a median of the last reports.",
+            Query(expr=f"shardwise_job_eta_seconds{{{IN}}}"),
+            unit="dtdurations",
+            empty_means="Not known yet, or at its end",
+        ),
+        stat(
+            "Step",
+            "Steps that are done, and steps that the job has.",
+            Query(expr=f"shardwise_job_step{{{IN}}}", legend="done"),
+            Query(expr=f"shardwise_job_target_steps{{{IN}}}", legend="of"),
+            text_mode="value_and_name",
+            empty_means="No step yet",
+        ),
+        stat(
+            "Workers",
+            "Workers that train, and workers that the job asks for. Fewer only cost time: the "
+            "weights come out the same.",
+            Query(expr=f'shardwise_job_workers{{{IN}, state="training"}}', legend="train"),
+            Query(expr=f"shardwise_job_workers_desired{{{IN}}}", legend="asked for"),
+            text_mode="value_and_name",
+            empty_means="The job has ended",
+        ),
+        stat(
+            "Goodput",
+            "Productive part of the training's time so far. Below 0.95, see what the rest went "
+            "into under Where the time goes.",
+            Query(
+                expr=f'sum(shardwise_job_seconds_total{{{IN}, kind="productive"}})'
+                f" / sum(shardwise_job_seconds_total{{{IN}}})"
+            ),
+            unit="percentunit",
+            decimals=1,
+            steps=GOOD,
+        ),
+        stat(
+            "Recoveries",
+            "Workers that were lost while the job trained on. Where there are many, look at the "
+            "causes below and at the nodes that the pods ran on.",
+            Query(expr=f"sum(shardwise_job_recoveries_total{{{IN}}})"),
+            steps=thresholds((None, "green"), (1, "yellow"), (20, "red")),
+        ),
+        stat(
+            "Newest checkpoint",
+            "How old it is. It is needed only if all workers die at once.",
+            Query(expr=f"time() - shardwise_job_checkpoint_timestamp_seconds{{{IN}}}"),
+            unit="s",
+            decimals=0,
+            empty_means=NO_CHECKPOINT,
+        ),
+    )
+
+
+def _learning() -> tuple[Panel, ...]:
+    return (
+        graph(
+            "Loss",
+            "Loss of the last reported step, on a logarithmic axis. It does not depend on the "
+            "number of workers: a jump at a recovery or a resize would be a bug.",
+            Query(expr=f"shardwise_job_loss{{{IN}}}", legend="loss"),
+            unit="short",
+            minimum=None,
+            logarithmic=True,
+            empty_means="No step yet",
+        ),
+        graph(
+            "Samples per second",
+            "Of the whole group. It drops for a moment at a recovery, and for as long as workers "
+            "are missing.",
+            Query(expr=f"shardwise_job_samples_per_second{{{IN}}}", legend="samples/s"),
+            unit="short",
+            width=6,
+            empty_means="No step yet",
+        ),
+        graph(
+            "Progress over time",
+            "A straight line is a steady job; a flat stretch is time in which no step was done.",
+            Query(expr=f"shardwise_job_progress_ratio{{{IN}}}", legend="done"),
+            unit="percentunit",
+            width=6,
+            maximum=1,
+            empty_means="No step yet",
+        ),
+    )
+
+
+def _group() -> tuple[Panel, ...]:
+    colours = ("light-blue", "blue", "yellow", "green", "dark-green")
+    phases = " + ".join(
+        f'{place} * max by (worker) (shardwise_worker_phase{{{BY_WORKER}, phase="{phase}"}})'
+        for place, phase in enumerate(declared.PHASES, 1)
+    )
+    return (
+        timeline(
+            "Workers over time",
+            "What each worker was doing. A gap is a worker whose pod was gone; ready is one that "
+            "waits for a place in the group. The marks are recoveries and changes of size.",
+            Query(expr=phases, legend="worker {{worker}}"),
+            names=declared.PHASES,
+            colours=colours,
+            empty_means=NO_WORKER_METRICS,
+        ),
+        graph(
+            "Workers by state",
+            "Training, standing by, and missing of those asked for. Missing for long: the pods "
+            "are Pending, or wait for their image; `shardwise explain` says which.",
+            Query(expr=f"sum by (state) (shardwise_job_workers{{{IN}}})", legend="{{state}}"),
+            unit="short",
+            width=8,
+            stacked=True,
+            overrides=coloured(declared.WORKER_STATES),
+            empty_means="The job has ended",
+        ),
+        graph(
+            "Recoveries by cause",
+            "Killed: the process died. Hung: it stood still. Unreachable: it did not answer. "
+            "Broken: a connection broke and all live. Preempted: it was asked to leave.",
+            Query(
+                expr=f"sum by (cause) (shardwise_job_recoveries_total{{{IN}}})",
+                legend="{{cause}}",
+            ),
+            unit="short",
+            width=8,
+            stacked=True,
+        ),
+        heatmap(
+            "How long recoveries take",
+            "Recoveries so far by the time from noticing the loss to training on. Most should be "
+            "below a second.",
+            Query(
+                expr=f"sum by (le) (shardwise_job_recovery_seconds_bucket{{{IN}}})",
+                legend="{{le}}",
+                heatmap=True,
+            ),
+            unit="short",
+            axis_unit="s",
+            width=8,
+            empty_means=NO_RECOVERY,
+        ),
+    )
+
+
+def _goodput() -> tuple[Panel, ...]:
+    return (
+        graph(
+            "Goodput by cause",
+            "Where each second goes. All but productive is loss: recovery and rendezvous come "
+            "with lost workers, retried is work done twice, checkpoint is training that stood "
+            "still for one, waiting is too few workers. Waiting before the first step is told with "
+            "it, as one peak.",
+            Query(
+                expr=f"sum by (kind) (rate(shardwise_job_seconds_total{{{IN}}}[$__rate_interval]))",
+                legend="{{kind}}",
+            ),
+            unit="percentunit",
+            width=16,
+            stacked=True,
+            overrides=coloured(declared.SECONDS_KINDS),
+        ),
+        bars(
+            "Where the time went",
+            "All of the training's time so far by kind.",
+            Query(
+                expr=f"sum by (kind) (shardwise_job_seconds_total{{{IN}}})",
+                legend="{{kind}}",
+                instant=True,
+            ),
+            unit="s",
+            overrides=coloured(declared.SECONDS_KINDS),
+        ),
+    )
+
+
+def _stragglers() -> tuple[Panel, ...]:
+    own = (
+        "sum by (worker) (rate(shardwise_worker_seconds_total"
+        f'{{{BY_WORKER}, kind=~"computing|data"}}[$__rate_interval]))'
+    )
+    return (
+        heatmap(
+            "Stragglers: own time a step by worker",
+            "Time that each worker spends on its own part of a step, without its waiting for the "
+            "others. A row that stays darker than the rest holds all of them up: look at that "
+            "pod's node and its CPU below.",
+            Query(expr=f"{own} / ({STEPS_A_SECOND} > 0)", legend="{{worker}}"),
+            unit="s",
+            empty_means=NO_WORKER_METRICS,
+        ),
+        graph(
+            "Time of a step by worker",
+            "All workers take equally long for a step, since each waits for the others: lines "
+            "that part point at workers that compute without a group.",
+            Query(
+                expr="sum by (worker) (rate(shardwise_worker_step_seconds_sum"
+                f"{{{BY_WORKER}}}[$__rate_interval])) / ({STEPS_A_SECOND} > 0)",
+                legend="worker {{worker}}",
+            ),
+            unit="s",
+            width=6,
+            empty_means=NO_WORKER_METRICS,
+        ),
+        graph(
+            "Time of a step, all workers",
+            "The middle and the slow end. A slow end far above the middle: evaluations, "
+            "checkpoints, or a node that is shared.",
+            *(
+                Query(
+                    expr=f"histogram_quantile({part}, sum by (le) (rate("
+                    f"shardwise_worker_step_seconds_bucket{{{BY_WORKER}}}[$__rate_interval])))",
+                    legend=legend,
+                )
+                for part, legend in ((0.5, "half"), (0.95, "95 %"), (0.99, "99 %"))
+            ),
+            unit="s",
+            width=6,
+            empty_means=NO_WORKER_METRICS,
+        ),
+        graph(
+            "What steps consist of",
+            "Seconds per second of all workers. Much exchanging: a slow network, or a straggler; "
+            "much data: the data come too slowly.",
+            Query(
+                expr="sum by (kind) (rate(shardwise_worker_seconds_total"
+                f"{{{BY_WORKER}}}[$__rate_interval]))",
+                legend="{{kind}}",
+            ),
+            unit="short",
+            width=8,
+            stacked=True,
+            overrides=coloured(declared.STEP_KINDS),
+            empty_means=NO_WORKER_METRICS,
+        ),
+        graph(
+            "Part of the time in exchanges, by worker",
+            "The straggler is the lowest line: the others wait for it here, it waits for nobody.",
+            Query(
+                expr="sum by (worker) (rate(shardwise_worker_seconds_total"
+                f'{{{BY_WORKER}, kind="exchanging"}}[$__rate_interval]))'
+                " / (sum by (worker) (rate(shardwise_worker_seconds_total"
+                f"{{{BY_WORKER}}}[$__rate_interval])) > 0)",
+                legend="worker {{worker}}",
+            ),
+            unit="percentunit",
+            width=8,
+            maximum=1,
+            empty_means=NO_WORKER_METRICS,
+        ),
+        graph(
+            "Part of the time waiting for data, by worker",
+            "Above a tenth: the data set is read too slowly; cache it, or ask for more CPU.",
+            Query(
+                expr="sum by (worker) (rate(shardwise_worker_seconds_total"
+                f'{{{BY_WORKER}, kind="data"}}[$__rate_interval]))'
+                " / (sum by (worker) (rate(shardwise_worker_seconds_total"
+                f"{{{BY_WORKER}}}[$__rate_interval])) > 0)",
+                legend="worker {{worker}}",
+            ),
+            unit="percentunit",
+            width=8,
+            maximum=1,
+            empty_means=NO_WORKER_METRICS,
+        ),
+    )
+
+
+def _checkpoints() -> tuple[Panel, ...]:
+    return (
+        graph(
+            "Work at risk",
+            "Work since the newest checkpoint: lost only if all workers die at once. It should "
+            "stay below the interval that the job asks for.",
+            Query(
+                expr=f"(shardwise_job_step{{{IN}}} - shardwise_job_checkpoint_step{{{IN}}})"
+                f" * shardwise_job_step_seconds{{{IN}}}",
+                legend="at risk",
+            ),
+            Query(expr=f"shardwise_job_checkpoint_interval_seconds{{{IN}}}", legend="asked for"),
+            unit="s",
+            empty_means=NO_CHECKPOINT,
+            overrides=(
+                by_name(
+                    "asked for",
+                    custom_lineStyle={"fill": "dash", "dash": [8, 8]},
+                    color={"mode": "fixed", "fixedColor": "text"},
+                ),
+            ),
+        ),
+        graph(
+            "Writing a checkpoint",
+            "How long the newest one took. Training goes on meanwhile; what it stood still for is "
+            "under Goodput by cause.",
+            Query(expr=f"shardwise_job_checkpoint_write_seconds{{{IN}}}", legend="write"),
+            unit="s",
+            width=4,
+            empty_means=NO_CHECKPOINT,
+        ),
+        graph(
+            "Size of a checkpoint",
+            "Of the newest one, over all workers.",
+            Query(expr=f"shardwise_job_checkpoint_bytes{{{IN}}}", legend="size"),
+            unit="bytes",
+            width=4,
+            empty_means=NO_CHECKPOINT,
+        ),
+        stat(
+            "Last attempt",
+            "Whether the last checkpoint could be written. Failed: `kubectl describe` has the "
+            "error; mostly the volume is full or read-only.",
+            Query(expr=f"max(shardwise_job_checkpoint_failed{{{IN}}})"),
+            width=2,
+            unit="bool",
+            steps=thresholds((None, "green"), (1, "red")),
+            empty_means=NO_CHECKPOINT,
+        ),
+        stat(
+            "Steps done again",
+            "Steps that were lost because all workers died at once.",
+            Query(expr=f"shardwise_job_lost_steps_total{{{IN}}}"),
+            width=2,
+            steps=thresholds((None, "green"), (1, "yellow")),
+        ),
+    )
+
+
+def _resources() -> tuple[Panel, ...]:
+    return (
+        graph(
+            "CPU by worker",
+            "Cores in use. A straggler with less than the others is throttled, or its node is "
+            "busy with something else.",
+            Query(
+                expr="sum by (worker) "
+                f"(rate(process_cpu_seconds_total{{{BY_WORKER}}}[$__rate_interval]))",
+                legend="worker {{worker}}",
+            ),
+            unit="short",
+            empty_means=NO_WORKER_METRICS,
+        ),
+        graph(
+            "Memory by worker",
+            "Resident memory. A line that climbs towards the pod's limit ends in OOMKilled; ask "
+            "for more in spec.template.",
+            Query(
+                expr=f"max by (worker) (process_resident_memory_bytes{{{BY_WORKER}}})",
+                legend="worker {{worker}}",
+            ),
+            unit="bytes",
+            empty_means=NO_WORKER_METRICS,
+        ),
+    )
+
+
+def board() -> Board:
+    return Board(
+        uid=JOB,
+        description="One OptimizationJob: progress, learning, workers, goodput, stragglers.",
+        variables=(
+            variable("namespace", "Namespace", "label_values(shardwise_job_state, namespace)"),
+            variable(
+                "job",
+                "Job",
+                'label_values(shardwise_job_state{namespace="$namespace"}, job_name)',
+            ),
+            variable(
+                "worker",
+                "Worker",
+                f"label_values(shardwise_worker_step{{{IN}}}, worker)",
+                several=True,
+            ),
+        ),
+        annotations=(
+            Annotation(
+                name="Recoveries",
+                expr=f"sum by (cause) (increase(shardwise_job_recoveries_total{{{IN}}}[1m])) > 0",
+                colour="red",
+                title="A worker was lost",
+                text="{{cause}}",
+            ),
+            Annotation(
+                name="Scaling",
+                expr=f"sum by (cause) (increase(shardwise_job_resizes_total{{{IN}}}[1m])) > 0",
+                colour="blue",
+                title="The group changed size",
+                text="{{cause}}",
+            ),
+        ),
+        rows=(
+            Row(title="Now", panels=_now()),
+            Row(title="Learning", panels=_learning()),
+            Row(title="Workers", panels=_group()),
+            Row(title="Where the time goes", panels=_goodput()),
+            Row(title="Stragglers", panels=_stragglers()),
+            Row(title="Checkpoints", panels=_checkpoints()),
+            Row(title="Resources", panels=_resources()),
+        ),
+    )

@@ -1,0 +1,482 @@
+"""One decision about a job that is accepted and has not ended: the policies put together.
+
+Reads top to bottom: has it ended, is it suspended, what failed, does it train, what is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from typing import Any, Literal
+
+from shardwise.api import conditions as c
+from shardwise_operator.actions import (
+    Action,
+    CloseTask,
+    CreatePod,
+    CreateService,
+    Decision,
+    DeletePod,
+)
+from shardwise_operator.decide import diagnosis
+from shardwise_operator.decide.acceptance import Acceptance
+from shardwise_operator.decide.conditions import Conditions, format_time
+from shardwise_operator.decide.deadlines import active_seconds, deadline, stall_at
+from shardwise_operator.decide.events import failure_events, recovery_events, state_events
+from shardwise_operator.decide.failures import PodFailure, bad_ends, crash_loops, newest_failure
+from shardwise_operator.decide.outcome import Failed, Succeeded, Wait, outcome
+from shardwise_operator.decide.pods import surplus, unreachable, vacant_indices
+from shardwise_operator.decide.recovery import recovery_status, set_checkpointed
+from shardwise_operator.decide.restarts import NOTED_POLL, obsolete, restarts, stall_noted
+from shardwise_operator.decide.status import (
+    compression_status,
+    failure_status,
+    finished_progress,
+    progress_status,
+    result_status,
+    tidy,
+    trained,
+    workers_status,
+)
+from shardwise_operator.decide.suspension import stuck, suspension
+from shardwise_operator.decide.task import task_actions
+from shardwise_operator.observe import Observed, PodView
+
+CONFIG_MAP_POLL = timedelta(seconds=5)
+UNSETTLED_POLL = timedelta(seconds=2)
+
+
+def invalid(observed: Observed, accepted: Acceptance) -> Decision:
+    """The spec cannot be worked on, and nothing has been begun."""
+    old = observed.job.status
+    conditions = Conditions(old.get("conditions"), observed.job.generation, observed.now)
+    conditions.set(c.ACCEPTED, False, accepted.reason, accepted.message)
+    status = tidy(
+        {
+            "conditions": conditions.listed(),
+            "observedGeneration": observed.job.generation,
+            "state": "Invalid",
+            "reason": accepted.reason,
+            "message": accepted.message,
+        }
+    )
+    return Decision(
+        actions=state_events(old, status),
+        status=status,
+        requeue_after=None,
+        why=(f"the spec is not accepted: {accepted.message}",),
+    )
+
+
+class Work:
+    """One decision in the making."""
+
+    def __init__(self, observed: Observed, accepted: Acceptance) -> None:
+        self.observed = observed
+        self.accepted = accepted
+        self.old: Mapping[str, Any] = observed.job.status
+        self.report = observed.report
+        self.generation = max(
+            int((self.old.get("workers") or {}).get("generation") or 0),
+            self.report.generation if self.report else 0,
+        )
+        self.conditions = Conditions(
+            self.old.get("conditions"), observed.job.generation, observed.now
+        )
+        self.was_running = self.conditions.true_since(c.RUNNING) is not None
+        self.failures = (
+            *bad_ends(observed.pods, observed.now),
+            *crash_loops(observed.pods, observed.report),
+        )
+        self.restarts: Mapping[str, Any] | None = self.old.get("restarts")
+        self.actions: list[Action] = []
+        self.requeues: list[timedelta] = []
+        self.why: list[str] = []
+        self.progress = self.old.get("progress")
+        if self.report is not None and self.report.progress is not None:
+            self.progress = progress_status(self.report.progress)
+
+    @property
+    def step(self) -> int:
+        return int((self.progress or {}).get("step") or 0)
+
+    def decide(self) -> Decision:
+        self.conditions.set(
+            c.ACCEPTED, self.accepted.accepted, self.accepted.reason, self.accepted.message
+        )
+        end = outcome(self.observed, self.failures)
+        if isinstance(end, Succeeded):
+            return self._succeed(end)
+        if isinstance(end, Failed):
+            return self._fail(end)
+        if self._suspended():
+            return self._suspend()
+        if self.conditions.true_since(c.SUSPENDED) is not None:
+            self.conditions.set(c.SUSPENDED, False, c.RESUMED, "spec.suspend is false again")
+        spent = self._replace(closing=isinstance(end, Wait))
+        if spent is not None:
+            return self._fail(spent)
+        trains = self._trains()
+        if trains:
+            self.conditions.set(c.RUNNING, True, c.TRAINING, self._training())
+        limit = deadline(self.observed, self.accepted.job, self.conditions)
+        if limit is not None:
+            if limit.at <= self.observed.now:
+                return self._fail(Failed(reason=limit.reason, message=self._late(limit.message)))
+            self.requeues.append(limit.at - self.observed.now)
+        if isinstance(end, Wait):
+            self.why.append(f"waiting {end.why}")
+            self.requeues.append(end.time)
+        trouble = self._pods(closing=isinstance(end, Wait) or self._finishing())
+        self.actions += task_actions(self.observed, self.accepted, self.generation, draining="")
+        return self._train(trouble) if trains else self._wait(trouble)
+
+    # Workers.
+
+    def _replace(self, *, closing: bool) -> Failed | None:
+        """Ended pods make room for others; the budget that is spent by it, if it is."""
+        policy = self.accepted.restart_policy
+        after = restarts(self.observed, policy, self.failures, self.step)
+        self.restarts = after.status
+        if after.exceeded is not None:
+            return after.exceeded
+        if not closing:
+            self._delete(after.replace, "has ended and is replaced")
+        if after.requeue is not None:
+            self.requeues.append(after.requeue)
+        return None
+
+    def _pods(self, *, closing: bool) -> diagnosis.Trouble | None:
+        """As many pods as are wanted; what stands in their way."""
+        observed = self.observed
+        wanted = self.accepted.desired + self.accepted.standby
+        blocked = [error for error in observed.creation_errors if error.retry_at > observed.now]
+        missing = self._missing_configmap(wanted)
+        if missing is not None:
+            self.requeues.append(CONFIG_MAP_POLL)
+        elif blocked:
+            self.requeues.append(min(error.retry_at for error in blocked) - observed.now)
+        elif not closing:
+            self._create(vacant_indices(observed, wanted))
+        if not closing:
+            extra = surplus(observed, self.accepted.desired, self.accepted.standby)
+            self._delete(extra, "is not wanted any more")
+            self._delete(unreachable(observed), "is on a dead node")
+        if not observed.settled:
+            self.requeues.append(UNSETTLED_POLL)
+        return (
+            missing
+            or diagnosis.creation_trouble(blocked)
+            or diagnosis.startup_trouble(observed.pods)
+        )
+
+    def _create(self, vacant: tuple[int, ...]) -> None:
+        if not vacant:
+            return
+        if not self.accepted.trainer:
+            self.why.append("no pod is created: the accepted spec.trainer is not known any more")
+            return
+        if not self.observed.service_exists:
+            self.actions.append(CreateService())
+        for index in vacant:
+            self.actions.append(CreatePod(index=index, trainer=self.accepted.trainer))
+            self.why.append(f"index {index} is free")
+
+    def _delete(self, pods: Iterable[PodView], why: str) -> None:
+        asked = {action.uid for action in self.actions if isinstance(action, DeletePod)}
+        for pod in pods:
+            if pod.uid not in asked:
+                self.actions.append(DeletePod(name=pod.name, uid=pod.uid))
+                self.why.append(f"pod {pod.name} {why}")
+
+    def _missing_configmap(self, wanted: int) -> diagnosis.Trouble | None:
+        found = self.observed.configmap
+        if found is None or found.sha256 is not None or not vacant_indices(self.observed, wanted):
+            return None
+        return diagnosis.Trouble(
+            reason=c.CONFIG_MAP_MISSING,
+            message=f"spec.trainer.codeFrom.configMap: there is no ConfigMap {found.name} in "
+            f"namespace {self.observed.job.namespace}; create it (kubectl create configmap "
+            f"{found.name} --from-file=FILE.py), and the job starts by itself",
+        )
+
+    def _finishing(self) -> bool:
+        """Workers end well: the result is about to be told."""
+        if self.report is not None and self.report.state == "finished":
+            return True
+        return any(pod.told.get("outcome") == "succeeded" for pod in self._unexplained())
+
+    def _unexplained(self) -> list[PodView]:
+        blamed = {failure.pod.uid for failure in self.failures}
+        return [pod for pod in self.observed.pods if pod.succeeded and pod.uid not in blamed]
+
+    # Training, or waiting for it.
+
+    def _trains(self) -> bool:
+        there = any(not pod.ended for pod in self.observed.pods)
+        report = self.report
+        if report is None or report.state == "failed":
+            return self.was_running and there
+        if report.state == "waiting":
+            # Just after the operator's start, workers train on that it has not heard of yet.
+            return self.was_running and there and not self.observed.settled
+        return report.state in ("training", "finished") or self.was_running
+
+    def _training(self) -> str:
+        members = len(self.report.members) if self.report else 0
+        stage = str((self.progress or {}).get("stage") or "")
+        message = f"generation {self.generation} trains"
+        if stage:
+            message = f"{stage}, generation {self.generation}"
+        return message + (f" on {members} workers" if members else "")
+
+    def _train(self, trouble: diagnosis.Trouble | None) -> Decision:
+        stalled = self._stall()
+        if isinstance(stalled, Failed):
+            return self._fail(stalled)
+        self._set_degraded(trouble)
+        self.why.append(self._training())
+        if stalled:
+            self.conditions.set(c.PROGRESSING, False, c.STALLED, stalled)
+            return self._decision("Running", c.STALLED, stalled)
+        self.conditions.set(c.PROGRESSING, True, c.TRAINING, "the workers report steps")
+        return self._decision("Running", c.TRAINING, self._training())
+
+    def _stall(self) -> str | Failed:
+        """Why the training counts as stalled, empty where it does not. Noted first, and then all
+        workers are replaced."""
+        condemned = obsolete(self.restarts, self.observed.pods)
+        at = stall_at(self.observed, self.accepted.job, self.conditions)
+        job = self.accepted.job
+        seconds = job.spec.stall_timeout_seconds if job else None
+        message = (
+            f"no step was done after step {self.step} for spec.stallTimeoutSeconds ({seconds}); "
+            "the workers are restarted"
+        )
+        if condemned:
+            self._delete(condemned, "is restarted, because the training stalled")
+            return message
+        if at is None or not self.observed.settled:
+            return ""
+        if at > self.observed.now:
+            self.requeues.append(at - self.observed.now)
+            return ""
+        policy = self.accepted.restart_policy
+        self.restarts, spent = stall_noted(self.restarts, self.observed, policy, self.step)
+        self.requeues.append(NOTED_POLL)
+        return spent or message
+
+    def _set_degraded(self, trouble: diagnosis.Trouble | None) -> None:
+        members = len(self.report.members) if self.report else None
+        refused = self._refused()
+        if refused is not None:
+            self.conditions.set(c.DEGRADED, True, c.REFUSED_WORKER, refused.message)
+        elif members is not None and members < self.accepted.desired and self.observed.settled:
+            message = f"{members} of {self.accepted.desired} workers train"
+            message += f"; {trouble.message}" if trouble else ""
+            reason = trouble.reason if trouble else c.FEWER_WORKERS
+            self.conditions.set(c.DEGRADED, True, reason, message)
+        elif members is not None and members >= self.accepted.desired:
+            message = f"all {self.accepted.desired} workers train"
+            self.conditions.set(c.DEGRADED, False, c.ALL_WORKERS, message)
+
+    def _refused(self) -> PodFailure | None:
+        return next((failure for failure in self.failures if failure.kind == "refused"), None)
+
+    def _wait(self, trouble: diagnosis.Trouble | None) -> Decision:
+        report, desired = self.report, self.accepted.desired
+        connected = len(report.connected) if report else 0
+        begun = self.was_running or self.conditions.reason(c.RUNNING) == c.RECOVERING
+        message = f"{connected} of {desired} workers are connected"
+        if report is not None and report.waiting:
+            message = report.waiting
+        trouble = trouble or self._failing()
+        if trouble is not None:
+            state, reason = "Waiting", trouble.reason
+            message = f"{trouble.message} ({message})" if begun else trouble.message
+        elif begun:
+            state, reason = "Recovering", c.RECOVERING
+        else:
+            running = any(pod.running or pod.ended for pod in self.observed.pods)
+            state, reason = "Starting" if running else "Pending", c.WAITING_FOR_WORKERS
+        self.conditions.set(c.RUNNING, False, c.RECOVERING if begun else reason, message)
+        if begun:
+            self.conditions.set(c.PROGRESSING, False, c.RECOVERING, message)
+            self.conditions.set(c.DEGRADED, True, c.RECOVERING, message)
+        self.why.append(message)
+        return self._decision(state, reason, message)
+
+    def _failing(self) -> diagnosis.Trouble | None:
+        """A worker that ended and is to be replaced, while the job cannot train without it."""
+        failure = self._refused() or newest_failure(self.failures)
+        if failure is None:
+            return None
+        count = int((self.restarts or {}).get("inWindow") or 0)
+        message = f"{failure.message}; it is replaced"
+        if failure.kind == "counted":
+            message += f" (restart {count} of {self.accepted.restart_policy.max_restarts})"
+        return diagnosis.Trouble(reason=failure.reason, message=message)
+
+    # Suspension.
+
+    def _suspended(self) -> bool:
+        spec = self.observed.job.manifest.get("spec") or {}
+        if spec.get("suspend") is True:
+            return True
+        # A drain that has begun is carried through: its workers are on their way out.
+        return self.observed.asked is not None and self.observed.asked.draining
+
+    def _suspend(self) -> Decision:
+        message = "spec.suspend is true: the workers finish their step and leave"
+        self.conditions.set(c.RUNNING, False, c.SUSPENDING, message)
+        self.conditions.set(c.PROGRESSING, False, c.SUSPENDING, message)
+        plan = suspension(self.observed, self.conditions.false_since(c.RUNNING))
+        self._delete(plan.delete, "has left, or is not waited for any longer")
+        if plan.requeue is not None:
+            self.requeues.append(plan.requeue)
+        if not plan.done:
+            if plan.drain:
+                self.actions += task_actions(
+                    self.observed, self.accepted, self.generation, draining="the job is suspended"
+                )
+            if not self.observed.settled:
+                self.requeues.append(UNSETTLED_POLL)
+            self.why.append(f"{plan.left} workers are on their way out")
+            return self._decision("Suspending", c.SUSPENDING, message)
+        dying = stuck(self.observed.pods)
+        message = "spec.suspend is true: the job has no workers" + (
+            f" ({dying} pods are still being deleted)" if dying else ""
+        )
+        self._close(c.SUSPENDED, message)
+        self.conditions.set(c.SUSPENDED, True, c.SUSPENDED, message)
+        self.conditions.set(c.DEGRADED, False, c.SUSPENDED, message)
+        self.why.append(message)
+        return self._decision("Suspended", c.SUSPENDED, message)
+
+    # Ends.
+
+    def _late(self, message: str) -> str:
+        """A deadline's message, with what the job was waiting for."""
+        if self.old.get("state") not in ("Waiting", "Starting", "Pending", "Recovering"):
+            return message
+        return f"{message}; last: {self.old.get('reason')}: {self.old.get('message')}"
+
+    def _succeed(self, end: Succeeded) -> Decision:
+        result, compressed = result_status(end.result, end.pod), compression_status(end.result)
+        message = trained(result, compressed.get("compression"))
+        self.progress = finished_progress(
+            self.progress, int(result.get("steps") or 0), self.observed.now
+        )
+        for type_ in (c.RUNNING, c.PROGRESSING, c.DEGRADED, c.FAILED):
+            self.conditions.set(type_, False, c.COMPLETED, message)
+        self.conditions.set(c.SUCCEEDED, True, c.COMPLETED, message)
+        self.why.append(f"{end.pod or 'a worker'} left the result")
+        return self._ended("Succeeded", c.COMPLETED, message, {"result": result} | compressed)
+
+    def _fail(self, end: Failed) -> Decision:
+        self.actions.clear()
+        for type_ in (c.RUNNING, c.PROGRESSING, c.SUCCEEDED):
+            self.conditions.set(type_, False, end.reason, end.message)
+        self.conditions.set(c.FAILED, True, end.reason, end.message)
+        self.why.append(end.message)
+        failure = failure_status(end, self.observed.now)
+        return self._ended("Failed", end.reason, end.message, {"lastFailure": failure})
+
+    def _ended(
+        self,
+        state: Literal["Succeeded", "Failed"],
+        reason: str,
+        message: str,
+        extra: Mapping[str, Any],
+    ) -> Decision:
+        self._close(reason, message)
+        # What is left of the pods is seen to once the end is in the status.
+        self.requeues = [NOTED_POLL]
+        return self._decision(
+            state, reason, message, {"completionTime": format_time(self.observed.now), **extra}
+        )
+
+    def _close(self, reason: str, message: str) -> None:
+        if self.report is not None:
+            self.actions.append(CloseTask(reason=reason, message=message))
+
+    # What is told.
+
+    def _decision(
+        self, state: str, reason: str, message: str, extra: Mapping[str, Any] | None = None
+    ) -> Decision:
+        observed, job = self.observed, self.accepted.job
+        begun = bool(self.old.get("startTime")) or bool(observed.pods)
+        begins = any(isinstance(action, CreatePod) for action in self.actions)
+        start = self.old.get("startTime") or (
+            format_time(observed.now) if begun or begins else None
+        )
+        recovered = recovery_status(self.report, self.old)
+        spec = observed.job.manifest.get("spec") or {}
+        set_checkpointed(
+            self.conditions,
+            recovered.get("checkpoint"),
+            wanted=bool(start) and bool(job.spec.checkpoint if job else spec.get("checkpoint")),
+        )
+        wanted = 0 if state == "Suspended" else self.accepted.desired + self.accepted.standby
+        status: dict[str, Any] = {
+            "conditions": self.conditions.listed(),
+            "observedGeneration": observed.job.generation,
+            "state": state,
+            "reason": reason,
+            "message": message,
+            "startTime": start,
+            "activeSeconds": active_seconds(self.old, self.conditions, observed.now),
+            "progress": self.progress,
+            "workers": workers_status(observed, self.accepted, self.generation, wanted),
+            "restarts": self.restarts,
+            "lastFailure": self._last_failure(),
+            "code": self._code() if start else None,
+            # Until the first pod is asked for, the spec may still be corrected.
+            "specSha256": self.accepted.spec_sha256 if start else None,
+            **recovered,
+            **(extra or {}),
+        }
+        tidied = tidy(status)
+        events = (
+            *state_events(self.old, tidied),
+            *recovery_events(self.old, tidied),
+            *failure_events(self.old, tidied),
+        )
+        return Decision(
+            actions=(*self.actions, *events),
+            status=tidied,
+            requeue_after=min(self.requeues) if self.requeues else None,
+            why=tuple(self.why),
+        )
+
+    def _last_failure(self) -> Mapping[str, Any] | None:
+        """The newest one, of those that the pods tell of and the one in the status."""
+        old: Mapping[str, Any] | None = self.old.get("lastFailure")
+        failure = newest_failure(self.failures)
+        if failure is None:
+            return old
+        new = failure_status(failure, self.observed.now)
+        if old is None or new["time"] >= str(old.get("time") or ""):
+            same = old is not None and failure.pod.finished_at is None
+            if (
+                same
+                and old is not None
+                and (old.get("pod"), old.get("reason"))
+                == (
+                    new["pod"],
+                    new["reason"],
+                )
+            ):
+                return old
+            return new
+        return old
+
+    def _code(self) -> Mapping[str, Any] | None:
+        """What the workers were made with: known from the first pods on, then left alone."""
+        if self.old.get("code"):
+            return dict(self.old["code"])
+        found = self.observed.configmap
+        if found is None or found.sha256 is None:
+            return None
+        return {"configMap": found.name, "sha256": found.sha256}
