@@ -1,80 +1,108 @@
-"""The `shardwise` command.
+"""The `shardwise` command, and `kubectl shardwise`: the same program by two names.
 
-Exit codes: 0 the job succeeded; 1 it failed; 2 the command line or the manifest is wrong;
-130 it was interrupted.
+A subcommand's module is imported when it is called: start-up is bounded by click and the standard
+library, nothing else.
 """
 
 from __future__ import annotations
 
-import asyncio
-import json
+import importlib
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
 from shardwise import __version__
-from shardwise.api.validation import InvalidJob
-from shardwise.cli.manifest import ManifestError, read_job
+from shardwise.cli import exitcodes
 
-SUCCEEDED, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+COMMANDS: Mapping[str, tuple[str, str]] = {
+    "run": ("run", "Run a job with processes of this machine."),
+    "submit": ("submit", "Check a job's manifest and apply it to the cluster."),
+    "get": ("get", "List jobs."),
+    "watch": ("watch", "Follow a job live until it ends."),
+    "logs": ("logs", "Logs of all workers, merged."),
+    "describe": ("describe", "All that is known of a job."),
+    "explain": ("explain", "What a job waits for, or why it failed."),
+    "scale": ("change", "Change the number of workers."),
+    "suspend": ("change", "Stop a job's workers; it can be resumed."),
+    "resume": ("change", "Let a suspended job go on."),
+    "delete": ("change", "Delete jobs and their pods."),
+    "plot": ("plot", "Training curves of local runs."),
+    "doctor": ("doctor", "Check the cluster, your rights and the operator."),
+    "completion": ("completion", "Print a shell's completion script."),
+}
+"""Each command's module and its line in --help, in the order shown."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="shardwise")
+def program_name(invoked: str) -> str:
+    """How the user called the program: a file `kubectl-shardwise` is kubectl's plug-in."""
+    return "kubectl shardwise" if Path(invoked).stem == "kubectl-shardwise" else "shardwise"
+
+
+class Program(click.Group):
+    """The group. Loads subcommands late, and knows the name it was called by."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"shardwise.cli.{COMMANDS[cmd_name][0]}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
+        from click.shell_completion import CompletionItem
+
+        found = [
+            CompletionItem(name, help=line)
+            for name, (_, line) in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        import difflib
+
+        name = args[0]
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        if name not in COMMANDS and not name.startswith("-") and near:
+            ctx.fail(f"No such command {name!r}. Did you mean {near[0]!r}?")
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            ctx.exit(exitcodes.INTERRUPTED)
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        prog_name = prog_name or program_name(sys.argv[0])
+        return super().main(
+            args, prog_name, complete_var or "_SHARDWISE_COMPLETE", standalone_mode, **extra
+        )
+
+
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="%(prog)s %(version)s")
 def main() -> None:
     """Parallel optimization jobs: the same weights on any number of workers."""
-
-
-@main.command()
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--workers", type=click.IntRange(1), help="Processes; default spec.workers.replicas.")
-@click.option("--output", type=click.Path(path_type=Path), help="Folder; default out/NAME.")
-@click.pass_context
-def run(context: click.Context, file: Path, workers: int | None, output: Path | None) -> None:
-    """Run the job in FILE with processes of this machine, no cluster needed.
-
-    Writes weights.safetensors, optimizer.safetensors, result.json, history.csv and curve.png.
-    Exits with 0 when the job succeeded, 1 when it failed, 2 when the manifest or the command line
-    is wrong, 130 when interrupted.
-    """
-    from shardwise.local.display import describe, display
-    from shardwise.local.run import run as run_locally
-
-    try:
-        job = read_job(file)
-    except (ManifestError, InvalidJob) as error:
-        click.echo(f"Error: {error}", err=True)
-        context.exit(USAGE)
-    name, count = job.metadata.name, workers or job.spec.workers.replicas
-    if count > job.spec.trainer.shards:
-        click.echo(
-            f"Error: --workers: {count} is more than spec.trainer.shards "
-            f"({job.spec.trainer.shards}); lower it, or raise shards",
-            err=True,
-        )
-        context.exit(USAGE)
-    directory = (output or Path("out") / name).resolve()
-    with display(name) as show:
-        ended = asyncio.run(run_locally(job, workers=count, output=directory, show=show))
-    if ended.interrupted:
-        click.echo(f"{name}: interrupted at {describe(ended.report)}", err=True)
-        context.exit(INTERRUPTED)
-    if ended.failure is not None:
-        if ended.failure.detail:
-            click.echo(ended.failure.detail.rstrip(), err=True)
-        click.echo(f"{name}: failed: {ended.failure.reason}: {ended.failure.message}", err=True)
-        context.exit(FAILED)
-    _print_result(name, directory)
-
-
-def _print_result(name: str, directory: Path) -> None:
-    result = json.loads((directory / "result.json").read_text())
-    metrics = ", ".join(f"{key} {value:.4f}" for key, value in result["metrics"].items())
-    click.echo(
-        f"{name}: succeeded: {result['steps']} steps in {result['seconds']:.1f} s, {metrics}\n"
-        f"weightsSha256 {result['weightsSha256']}\n"
-        f"{directory}"
-    )
 
 
 if __name__ == "__main__":

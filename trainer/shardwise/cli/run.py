@@ -1,0 +1,97 @@
+"""`shardwise run`: a job with processes of this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import click
+
+from shardwise.cli.exitcodes import FAILED, INTERRUPTED, USAGE
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--workers", type=click.IntRange(1), help="Processes; default spec.workers.replicas.")
+@click.option("--output", type=click.Path(path_type=Path), help="Folder; default out/NAME.")
+@click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    metavar="KIND:INDEX@STEP",
+    help="Strike on purpose: kill:1@50, hang:2@120, partition:0@200, leave:1@260, "
+    "crash-coordinator@300. May be given several times.",
+)
+@click.pass_context
+def run(
+    context: click.Context,
+    file: Path,
+    workers: int | None,
+    output: Path | None,
+    faults: tuple[str, ...],
+) -> None:
+    """Run the job in FILE with processes of this machine, no cluster needed.
+
+    Writes weights.safetensors, optimizer.safetensors, result.json, history.csv and curve.png.
+    Exits with 0 when the job succeeded, 1 when it failed, 2 when the manifest or the command line
+    is wrong, 130 when interrupted.
+
+    With --fault the run shows what a failure costs: the worker of that INDEX is killed, hangs, is
+    cut off from the network or leaves when it comes to that STEP, and the weights come out the
+    same.
+    """
+    from shardwise.api.validation import InvalidJob
+    from shardwise.cli.display import display
+    from shardwise.cli.manifest import ManifestError, read_job
+    from shardwise.local.display import describe
+    from shardwise.local.run import Setting
+    from shardwise.local.run import run as run_locally
+    from shardwise.worker.faults import FaultError, parse_fault
+
+    try:
+        job = read_job(file)
+    except (ManifestError, InvalidJob) as error:
+        click.echo(f"Error: {error}", err=True)
+        context.exit(USAGE)
+    name, count = job.metadata.name, workers or job.spec.workers.replicas
+    if count > job.spec.trainer.shards:
+        click.echo(
+            f"Error: --workers: {count} is more than spec.trainer.shards "
+            f"({job.spec.trainer.shards}); lower it, or raise shards",
+            err=True,
+        )
+        context.exit(USAGE)
+    try:
+        struck = [parse_fault(text) for text in faults]
+    except FaultError as error:
+        click.echo(f"Error: --fault: {error}", err=True)
+        context.exit(USAGE)
+    directory = (output or Path("out") / name).resolve()
+    setting = Setting(
+        workers=count,
+        output=directory,
+        faults=[str(fault) for fault in struck if fault.index is not None],
+        crashes=[fault.step for fault in struck if fault.index is None],
+    )
+    with display(name) as show:
+        ended = asyncio.run(run_locally(job, setting, show))
+    if ended.interrupted:
+        click.echo(f"{name}: interrupted at {describe(ended.report)}", err=True)
+        context.exit(INTERRUPTED)
+    if ended.failure is not None:
+        if ended.failure.detail:
+            click.echo(ended.failure.detail.rstrip(), err=True)
+        click.echo(f"{name}: failed: {ended.failure.reason}: {ended.failure.message}", err=True)
+        context.exit(FAILED)
+    _print_result(name, directory)
+
+
+def _print_result(name: str, directory: Path) -> None:
+    result = json.loads((directory / "result.json").read_text())
+    metrics = ", ".join(f"{key} {value:.4f}" for key, value in result["metrics"].items())
+    click.echo(
+        f"{name}: succeeded: {result['steps']} steps in {result['seconds']:.1f} s, {metrics}\n"
+        f"weightsSha256 {result['weightsSha256']}\n"
+        f"{directory}"
+    )

@@ -1,0 +1,1 @@
+"""What the commands show: pure functions from objects of the API to lines of text."""
