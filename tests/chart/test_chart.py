@@ -10,9 +10,13 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from shardwise_operator.settings import Settings
+from shardwise_operator.__main__ import KOPF_STOP_SECONDS
+from shardwise_operator.endpoint import endpoints
+from shardwise_operator.leader import RELEASE_SECONDS
+from shardwise_operator.settings import CERTIFICATE_SECRET, Settings
 
 CHART = Path(__file__).resolve().parents[2] / "charts" / "shardwise"
+PDB = "PodDisruptionBudget"
 DIGEST = "sha256:" + "a" * 64
 MATRIX = {
     "defaults": [],
@@ -23,6 +27,7 @@ MATRIX = {
     "account of another": ["serviceAccount.create=false", "serviceAccount.name=mine"],
     "digests": [f"operator.image.digest={DIGEST}", f"trainer.image.digest={DIGEST}"],
     "other ports": ["coordinator.port=17070", "metrics.port=18080"],
+    "three replicas": ["operator.replicas=3"],
     "everything about the pod": [
         "operator.nodeSelector.disk=ssd",
         "operator.podLabels.team=blue",
@@ -35,7 +40,7 @@ MATRIX = {
 }
 # What the operator calls, and no more; a new right here needs a line of code that uses it.
 JOB_RIGHTS = {
-    ("shardwise.dev", "optimizationjobs"): {"get", "list", "watch"},
+    ("shardwise.dev", "optimizationjobs"): {"get", "list", "watch", "delete"},
     ("shardwise.dev", "optimizationjobs/status"): {"patch"},
     ("", "pods"): {"get", "list", "watch", "create", "delete"},
     ("", "services"): {"create"},
@@ -46,6 +51,16 @@ JOB_RIGHTS = {
 
 def of_kind(objects: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
     return [item for item in objects if item["kind"] == kind]
+
+
+def service(objects: list[dict[str, Any]], port: str) -> tuple[dict[str, Any], Any]:
+    """The metadata and the selector of the Service that has a port of this name."""
+    (found,) = [
+        item
+        for item in of_kind(objects, "Service")
+        if [entry["name"] for entry in item["spec"]["ports"]] == [port]
+    ]
+    return found["metadata"], found["spec"].get("selector")
 
 
 def rights(role: dict[str, Any]) -> dict[tuple[str, str], set[str]]:
@@ -107,32 +122,105 @@ def test_images_are_pinned_to_a_version(objects) -> None:
         assert "@sha256:" in image or image.rpartition(":")[2]
 
 
-def test_one_operator_at_a_time(objects) -> None:
+def test_the_new_replica_stands_by_before_the_old_one_goes(objects) -> None:
+    (deployment,) = of_kind(objects, "Deployment")
+    assert deployment["spec"]["strategy"] == {
+        "type": "RollingUpdate",
+        "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
+    }
+    pod = deployment["spec"]["template"]["spec"]
+    # To end what it does, and then to give the lease back.
+    assert pod["terminationGracePeriodSeconds"] >= KOPF_STOP_SECONDS + RELEASE_SECONDS + 5
+
+
+@pytest.mark.parametrize(
+    ("kubernetes", "version"), [("1.20.2", "policy/v1beta1"), ("1.34.0", "policy/v1")]
+)
+def test_several_replicas_keep_apart_and_are_drained_one_by_one(
+    render, kubernetes: str, version: str
+) -> None:
+    objects = render("operator.replicas=2", kubernetes=kubernetes)
+    (deployment,) = of_kind(objects, "Deployment")
+    assert deployment["spec"]["replicas"] == 2
+    (budget,) = of_kind(objects, PDB)
+    assert budget["apiVersion"] == version
+    assert budget["spec"] == {
+        "maxUnavailable": 1,
+        "selector": deployment["spec"]["selector"],
+    }
+    apart = deployment["spec"]["template"]["spec"]["affinity"]["podAntiAffinity"]
+    (preferred,) = apart["preferredDuringSchedulingIgnoredDuringExecution"]
+    assert preferred["podAffinityTerm"] == {
+        "topologyKey": "kubernetes.io/hostname",
+        "labelSelector": deployment["spec"]["selector"],
+    }
+
+
+def test_one_replica_may_be_drained_and_go_anywhere(render) -> None:
+    objects = render()
     (deployment,) = of_kind(objects, "Deployment")
     assert deployment["spec"]["replicas"] == 1
-    assert deployment["spec"]["strategy"] == {"type": "Recreate"}
+    assert "affinity" not in deployment["spec"]["template"]["spec"]
+    assert not of_kind(objects, PDB)
 
 
 def test_selectors_match_the_pod_and_leave_out_what_changes(objects) -> None:
     (deployment,) = of_kind(objects, "Deployment")
     labels = deployment["spec"]["template"]["metadata"]["labels"].items()
-    (service,) = of_kind(objects, "Service")
-    for selector in (deployment["spec"]["selector"]["matchLabels"], service["spec"]["selector"]):
-        assert selector.items() <= labels
+    selectors = [deployment["spec"]["selector"]["matchLabels"], service(objects, "metrics")[1]]
+    selectors += [b["spec"]["selector"]["matchLabels"] for b in of_kind(objects, PDB)]
+    for selector in selectors:
+        assert selector and selector.items() <= labels
         assert not {"helm.sh/chart", "app.kubernetes.io/version"} & selector.keys()
 
 
 def test_the_service_leads_where_workers_are_sent(objects) -> None:
     (deployment,) = of_kind(objects, "Deployment")
-    (service,) = of_kind(objects, "Service")
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     environment = {entry["name"]: entry.get("value") for entry in container["env"]}
     name, namespace, _ = environment["SHARDWISE_COORDINATOR_SERVICE"].split(".")
-    assert (name, namespace) == (service["metadata"]["name"], service["metadata"]["namespace"])
+    coordinator, selector = service(objects, "coordinator")
+    assert (name, namespace) == (coordinator["name"], coordinator["namespace"])
+    assert selector is None, "the leader writes its address there"
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-    assert {port["targetPort"] for port in service["spec"]["ports"]} == set(ports)
     assert environment["SHARDWISE_COORDINATOR_PORT"] == str(ports["coordinator"])
     assert environment["SHARDWISE_HTTP_PORT"] == str(ports["metrics"])
+
+
+def test_the_address_that_the_leader_writes_fits_the_service(objects) -> None:
+    coordinator, _ = service(objects, "coordinator")
+    (of_service,) = [
+        item["spec"]["ports"]
+        for item in of_kind(objects, "Service")
+        if item["metadata"] == coordinator
+    ]
+    written = endpoints("ns", "name", "pod", "10.0.0.1", of_service[0]["port"])
+    assert [(port["name"], port["protocol"]) for port in of_service] == [
+        (port["name"], port["protocol"]) for port in written["subsets"][0]["ports"]
+    ]
+
+
+def test_rights_in_its_own_namespace_are_to_named_objects(objects, request) -> None:
+    (deployment,) = of_kind(objects, "Deployment")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    environment = {entry["name"]: entry.get("value") for entry in container["env"]}
+    own = [role for role in of_kind(objects, "Role") if role["metadata"]["name"].endswith("-own")]
+    for role in own:
+        assert role["metadata"]["namespace"] == "shardwise-system"
+        named = {
+            (rule["resources"][0], *rule["resourceNames"]): set(rule["verbs"])
+            for rule in role["rules"]
+            if "resourceNames" in rule
+        }
+        coordinator = environment["SHARDWISE_COORDINATOR_SERVICE"].partition(".")[0]
+        assert named == {
+            ("secrets", CERTIFICATE_SECRET): {"get"},
+            ("leases", environment["SHARDWISE_LEASE"]): {"get", "patch"},
+            ("endpoints", coordinator): {"patch"},
+        }
+        unnamed = [rule["verbs"] for rule in role["rules"] if "resourceNames" not in rule]
+        assert unnamed == [["create"]] * 3
+    assert own or "no RBAC" in request.node.name
 
 
 def test_the_operator_knows_every_setting(objects) -> None:
@@ -218,6 +306,9 @@ def test_the_crd_is_the_one_that_the_server_takes(render, kubernetes: str, file:
         ("operator.image.digest=sha256:abc", "digest"),
         ("trainer.image.pullPolicy=Sometimes", "pullPolicy"),
         ("serviceAccount.create=false", "serviceAccount.name"),
+        ("operator.replicas=two", "replicas"),
+        ("operator.lease.durationSeconds=10", "renewSeconds"),
+        ("operator.lease.retrySeconds=5", "retrySeconds"),
     ],
 )
 def test_a_mistake_in_the_values_is_refused_by_name(helm, setting: str, tells: str) -> None:

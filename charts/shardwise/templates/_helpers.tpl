@@ -46,7 +46,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- define "shardwise.jobRules" -}}
 - apiGroups: [shardwise.dev]
   resources: [optimizationjobs]
-  verbs: [get, list, watch]
+  verbs: [get, list, watch, delete]
 - apiGroups: [shardwise.dev]
   resources: [optimizationjobs/status]
   verbs: [patch]
