@@ -1,0 +1,10 @@
+"""Puts this folder's helper modules on the path: tests are no packages here."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(ROOT / "tests" / "cluster" / "rig"))
