@@ -7,7 +7,6 @@ the rig brings up two nodes of its own, or takes those that it left running.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import platform
 import subprocess
@@ -16,7 +15,6 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -24,25 +22,24 @@ HERE = Path(__file__).resolve().parent
 RIG = HERE / "rig"
 sys.path[:0] = [str(RIG), str(HERE)]
 
+import progress  # noqa: E402
 from images import Image, build, load  # noqa: E402
 from kubectl import Kubectl  # noqa: E402
+from progress import say  # noqa: E402
 
 RUN = Path("/run/kube-lab")
 SYSTEM = "shardwise-system"
 TEST_SECONDS = 420
 UP_SECONDS = 900
+# The pod that follows a killed operator's waits for the lease to run out: not for 15 s each time.
+LEASE = [
+    f"operator.lease.{key}Seconds={n}" for key, n in (("duration", 5), ("renew", 4), ("retry", 1))
+]
 _facts: dict[str, str] = {}
-_capture: list[Any] = []
-
-
-def say(text: str) -> None:
-    """Progress, past pytest's capture: bringing a cluster up takes minutes."""
-    with _capture[0].global_and_fixture_disabled() if _capture else contextlib.nullcontext():
-        print(f"\n[cluster {time.strftime('%H:%M:%S')}] {text}", file=sys.stderr, flush=True)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    _capture.append(config.pluginmanager.getplugin("capturemanager"))
+    progress.capture.append(config.pluginmanager.getplugin("capturemanager"))
     for item in items:
         if item.path.is_relative_to(HERE):
             item.add_marker(pytest.mark.cluster)
@@ -141,6 +138,8 @@ def release(cluster: Kubectl, images: dict[str, Image]) -> Iterator[Kubectl]:
         "--create-namespace",
         "--set-string",
         ",".join(settings),
+        "--set",
+        ",".join(LEASE),
         "--wait",
         "--timeout=180s",
     )

@@ -14,7 +14,7 @@ from kubectl import Kubectl
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "manifests" / "examples"
 KIND = "optimizationjobs.shardwise.dev"
-LOCAL_SECONDS = 240
+LOCAL_SECONDS = 900
 Job = dict[str, Any]
 
 
@@ -81,6 +81,28 @@ def ended(found: Job) -> bool:
 
 def wait_ended(kubectl: Kubectl, name: str, seconds: float = 120) -> Job:
     return kubectl.wait_for("the job ends", KIND, name, ended, seconds)
+
+
+def percent(found: Job) -> int:
+    return int(found.get("status", {}).get("progress", {}).get("percent", 0))
+
+
+def wait_percent(kubectl: Kubectl, name: str, least: int, stall_seconds: float = 120) -> Job:
+    """The job once this much of it is done, however long that takes while it gets on at all."""
+    found: Job = {}
+    while percent(found) < least:
+        done = found.get("status", {}).get("progress", {}).get("step", 0)
+        found = kubectl.wait_for(
+            f"{name} gets on, past step {done}, to {least} %",
+            KIND,
+            name,
+            lambda now, done=done: (  # type: ignore[misc]
+                now.get("status", {}).get("progress", {}).get("step", 0) > done
+                or percent(now) >= least
+            ),
+            stall_seconds,
+        )
+    return found
 
 
 def assert_succeeded(found: Job) -> None:

@@ -4,52 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from jobs import assert_succeeded, job, wait_ended
 from kubectl import Kubectl
-
-SIZE = "64Mi"
+from volumes import claim
 
 
 @pytest.fixture
-def volume(namespace: Kubectl, tmp_path: Path):
-    """A claim in the test's namespace, and the folder of this machine that is behind it.
-
-    The rig's nodes are this machine. On another cluster a folder of the test's machine cannot be
-    a node's, so the volume's content cannot be looked at from here.
-    """
-    if os.environ.get("KUBECONFIG"):
-        pytest.skip("the volume is a folder of the rig's nodes, which are this machine")
-    folder = tmp_path / "volume"
-    folder.mkdir()
-    folder.chmod(0o777)  # hostPath volumes take no fsGroup
-    name = f"{namespace.namespace}-output"
-    shared = {"accessModes": ["ReadWriteMany"], "storageClassName": ""}
-    namespace.apply(
-        {
-            "apiVersion": "v1",
-            "kind": "PersistentVolume",
-            "metadata": {"name": name},
-            "spec": {**shared, "capacity": {"storage": SIZE}, "hostPath": {"path": str(folder)}},
-        }
-    )
-    namespace.apply(
-        {
-            "apiVersion": "v1",
-            "kind": "PersistentVolumeClaim",
-            "metadata": {"name": "output"},
-            "spec": {
-                **shared,
-                "volumeName": name,
-                "resources": {"requests": {"storage": SIZE}},
-            },
-        }
-    )
-    yield folder
-    namespace.run("delete", "pv", name, "--wait=false")
+def volume(namespace: Kubectl, tmp_path: Path) -> Iterator[Path]:
+    with claim(namespace, "output", tmp_path / "volume") as folder:
+        yield folder
 
 
 def test_the_files_are_on_the_output_volume(namespace: Kubectl, volume: Path) -> None:

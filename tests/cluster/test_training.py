@@ -28,6 +28,8 @@ def test_digits_trains_over_both_nodes_to_the_bytes_of_local_mode(
     assert len({pod["spec"]["nodeName"] for pod in pods}) >= 2
     for pod in pods:
         assert_restricted(pod)
+        name = pod["metadata"]["name"]
+        assert f"[{name}]" in namespace.run("logs", name).stdout, "its log, on whichever node"
 
     line = namespace.run("get", "optjob", "digits").stdout.splitlines()
     assert line[0].split()[:2] == ["NAME", "STATE"]
@@ -57,7 +59,7 @@ def test_the_number_of_workers_and_the_partition_leave_the_bytes_alone(
 def test_the_operator_runs_restricted_and_tells_how_it_is(release: Kubectl) -> None:
     (pod,) = release.list("pods", "app.kubernetes.io/component=operator")
     assert_restricted(pod, token=True)
-    path = f"/api/v1/namespaces/{release.namespace}/services/shardwise-coordinator:metrics/proxy"
+    path = f"/api/v1/namespaces/{release.namespace}/services/shardwise-metrics:metrics/proxy"
     for page in ("healthz", "readyz"):
         assert release.run("get", "--raw", f"{path}/{page}").stdout
     assert "shardwise_" in release.run("get", "--raw", f"{path}/metrics").stdout

@@ -49,6 +49,12 @@ class Kubectl:
     def within(self, namespace: str) -> Kubectl:
         return Kubectl(self.kubeconfig, namespace)
 
+    def command(self, *arguments: str, program: str = "kubectl") -> list[str]:
+        return [str(tool(program)), "--namespace", self.namespace, *arguments]
+
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "KUBECONFIG": str(self.kubeconfig)}
+
     def run(
         self,
         *arguments: str,
@@ -57,15 +63,14 @@ class Kubectl:
         seconds: float = CALL_SECONDS,
         program: str = "kubectl",
     ) -> subprocess.CompletedProcess[str]:
-        command = [str(tool(program)), "--namespace", self.namespace, *arguments]
-        environment = {**os.environ, "KUBECONFIG": str(self.kubeconfig)}
+        command = self.command(*arguments, program=program)
         done = subprocess.run(
             command,
             input=input,
             capture_output=True,
             text=True,
             timeout=seconds,
-            env=environment,
+            env=self.environment(),
             check=False,
         )
         if check and done.returncode:

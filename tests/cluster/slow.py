@@ -1,0 +1,136 @@
+"""A digits job that takes its time until it is told to hurry, and what its status tells.
+
+Slow steps leave room for whatever a test does to the workers, and put little load on the machine.
+The weights are those of plain digits: only time is added.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from containers import Container, container, empty_dir
+from jobs import KIND, Job, job
+from kubectl import Kubectl
+from progress import say
+
+EPOCHS = 60
+DETECTION_MILLISECONDS = 5000
+"""Nodes, workers and whatever else runs here share one machine's cores: a worker that is slow for a
+second is not to be counted as lost. A death shows at once, whatever this is."""
+CODE = """
+import dataclasses
+import pathlib
+import time
+
+from shardwise.examples import digits
+
+HURRY = pathlib.Path("/output/hurry")
+
+
+def task():
+    plain = digits.task()
+
+    def slow(model, batch):
+        if not HURRY.exists():
+            time.sleep(0.15)
+        return plain.loss(model, batch)
+
+    return dataclasses.replace(plain, loss=slow)
+"""
+
+
+def plain_job(name: str, workers: int = 4) -> Job:
+    """What local mode is given: the same job without the waiting."""
+    return job(name, workers=workers, epochs=EPOCHS)
+
+
+def start(namespace: Kubectl, name: str, **spec: Any) -> None:
+    """Applies the slow job; `spec` changes its spec, `workers` its spec.workers."""
+    code = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "slow"}}
+    namespace.apply({**code, "data": {"slow_digits.py": CODE}})
+    manifest = plain_job(name)
+    manifest["spec"]["trainer"] |= {
+        "entrypoint": "slow_digits:task",
+        "codeFrom": {"configMap": "slow"},
+    }
+    manifest["spec"]["workers"] |= {
+        "detectionMilliseconds": DETECTION_MILLISECONDS,
+        **spec.pop("workers", {}),
+    }
+    manifest["spec"] |= spec
+    namespace.apply(manifest)
+
+
+def hurry(namespace: Kubectl, name: str) -> None:
+    """From now on its steps take as long as they take."""
+    for pod in namespace.pods(name):
+        folder = empty_dir(pod, "output")
+        if folder.exists():
+            (folder / "hurry").touch()
+
+
+def members(found: Job) -> int:
+    return int(found.get("status", {}).get("workers", {}).get("members") or 0)
+
+
+def step(found: Job) -> int:
+    return int(found.get("status", {}).get("progress", {}).get("step") or 0)
+
+
+def causes(found: Job) -> dict[str, int]:
+    """How often the group changed, by cause."""
+    counts = found.get("status", {}).get("recoveriesByCause", [])
+    return {entry["cause"]: entry["count"] for entry in counts}
+
+
+def trains_on(
+    namespace: Kubectl, name: str, workers: int, counts: dict[str, int], what: str = ""
+) -> Job:
+    """The job once so many workers train, past the step of now, with at least these counts."""
+    before = step(namespace.get(KIND, name) or {})
+    found = namespace.wait_for(
+        f"{workers} workers train past step {before}, with {counts}",
+        KIND,
+        name,
+        lambda now: (
+            members(now) == workers
+            and step(now) > before
+            and all(causes(now).get(cause, 0) >= count for cause, count in counts.items())
+        ),
+        seconds=150,
+    )
+    if what:
+        tell(what, found)
+    return found
+
+
+def tell(what: str, found: Job) -> None:
+    status = found["status"]
+    last = status.get("lastRecovery", {})
+    say(
+        f"{what}: step {step(found)}, generation {status['workers']['generation']}, "
+        f"{causes(found)}, lost steps {status.get('lostSteps', 0)}; last recovery "
+        f"{last.get('worker')} {last.get('cause')} {last.get('seconds')} s"
+    )
+
+
+def worker(namespace: Kubectl, name: str, index: int) -> dict[str, Any]:
+    pod = namespace.get("pod", f"{name}-{index}")
+    assert pod is not None
+    return pod
+
+
+def first_process(pod: dict[str, Any]) -> Container:
+    found = container(pod)
+    assert found is not None, f"pod {pod['metadata']['name']} has no running container"
+    return found
+
+
+def kill_trainer(pod: dict[str, Any]) -> None:
+    """SIGKILL to the process that trains; the container's first process begins it anew."""
+    pid = first_process(pod).pid
+    (child,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    os.kill(int(child), signal.SIGKILL)
