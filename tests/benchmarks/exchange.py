@@ -45,13 +45,14 @@ def measure(folder: str, rank: int, size: int, length: int) -> None:
     total, plain = torch.empty(length), torch.ones(length)
     tree_times, plain_times = [], []
     for _ in range(ROUNDS + 2):
-        for _shard in exchange.block:
+        for _shard in exchange.todo:
             exchange.push(exchange.leaf().fill_(1.0))
         group.barrier().wait()
         start = time.perf_counter()
         exchange.reduce(total)
         exchange.gather(total)
         tree_times.append(time.perf_counter() - start)
+        exchange.reset()
         group.barrier().wait()
         start = time.perf_counter()
         group.allreduce([plain]).wait()

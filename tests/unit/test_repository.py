@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 import shardwise
+from shardwise.api.types import KIND
 from shardwise.api.validation import validate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,8 +59,14 @@ def test_the_lock_pins_every_version_and_names_no_mirror():
     "path", sorted((ROOT / "manifests" / "examples").glob("*.yaml")), ids=lambda path: path.name
 )
 def test_the_example_manifests_are_valid(path):
-    job = validate(yaml.safe_load(path.read_text()))
+    documents = list(yaml.safe_load_all(path.read_text()))
+    claims = {item["metadata"]["name"] for item in documents if item["kind"] != KIND}
+    (manifest,) = (item for item in documents if item["kind"] == KIND)
+    job = validate(manifest)
     assert job.metadata.name == path.stem
+    volumes = [place.volume for place in (job.spec.output, job.spec.checkpoint) if place]
+    used = {volume["persistentVolumeClaim"]["claimName"] for volume in volumes if volume}
+    assert claims <= used, "what comes with a job is for it"
 
 
 def test_versions_agree():
