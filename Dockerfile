@@ -30,7 +30,7 @@ FROM build AS build-trainer
 ARG TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip install --constraint requirements/lock.txt \
-    ${TORCH_INDEX_URL:+--extra-index-url "$TORCH_INDEX_URL"} ".[trainer]"
+    ${TORCH_INDEX_URL:+--extra-index-url "$TORCH_INDEX_URL"} ".[trainer,compression]"
 COPY operator operator
 COPY trainer trainer
 RUN --mount=type=cache,target=/root/.cache/pip \

@@ -9,7 +9,7 @@ TORCH := torch==2.13.0
 TORCH_INDEX_URL ?=
 WORKERS ?= 4
 
-.PHONY: help setup demo test check unit local chart cluster bench generate format lock clean
+.PHONY: help setup demo test check unit local observability chaos nightly chart cluster bench generate format lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -35,12 +35,23 @@ check: $(STAMP) ## format, lint, types, architecture, generated files
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/python -m shardwise.api.crd --check
 	$(BIN)/python manifests/generate.py --check
+	$(BIN)/python -m shardwise_operator.dashboards --check
 
 unit: $(STAMP) ## unit and property tests
 	$(BIN)/python -m pytest tests/unit
 
 local: $(STAMP) ## end-to-end tests with processes of this machine
 	$(BIN)/python -m pytest tests/local
+
+observability: $(STAMP) ## dashboards and alerts against a real Prometheus
+	$(BIN)/python -m pytest tests/observability
+
+chaos: $(STAMP) ## all the faults that the promise says, on processes of this machine (an hour)
+	SHARDWISE_CHAOS=full $(BIN)/python -m pytest tests/local/test_chaos.py tests/local/test_network.py
+
+nightly: $(STAMP) ## the protocol and the decisions against 10,000 random histories
+	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest --timeout 7200 \
+		tests/unit/coordinator/test_group_machine.py tests/unit/operator/test_decide_machine.py
 
 chart: $(STAMP) ## the Helm chart, rendered by the real helm
 	$(BIN)/python -m pytest tests/chart
@@ -51,9 +62,10 @@ cluster: $(STAMP) ## a real two-node Kubernetes, real images, the chart installe
 bench: $(STAMP) ## benchmarks: ratios against named peers
 	$(BIN)/python tests/benchmarks/exchange.py
 
-generate: $(STAMP) ## write the generated files: CRD, its reference, manifests
+generate: $(STAMP) ## write the generated files: CRD, its reference, manifests, dashboards, metrics' docs
 	$(BIN)/python -m shardwise.api.crd
 	$(BIN)/python manifests/generate.py
+	$(BIN)/python -m shardwise_operator.dashboards
 
 format: $(STAMP) ## format and mend what can be mended
 	$(BIN)/ruff format .

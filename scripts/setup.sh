@@ -18,5 +18,5 @@ pip=("$VENV/bin/python" -m pip --disable-pip-version-check)
 # torch first and by itself, from the index with its CPU build where one is named.
 "${pip[@]}" install --quiet ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} -c requirements/lock.txt "$TORCH"
 "${pip[@]}" install --quiet -c requirements/lock.txt hatchling
-"${pip[@]}" install --quiet --no-build-isolation -c requirements/lock.txt -e '.[operator,trainer,dev]'
+"${pip[@]}" install --quiet --no-build-isolation -c requirements/lock.txt -e '.[operator,trainer,compression,dev]'
 "$VENV/bin/shardwise" --version
