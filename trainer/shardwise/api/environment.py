@@ -39,6 +39,10 @@ METRICS_PORT_NUMBER = 9400
 TERMINATION_MESSAGE_BYTES = 4000
 """Kubernetes keeps 4,096 bytes of a termination message."""
 
+POOL = "SHARDWISE_POOL"
+"""Set where the job has many tasks: a worker that a task has ended is begun anew for others."""
+LAST_END = "SHARDWISE_LAST_END"
+"""How this worker's former process ended, for a coordinator to hold against its task."""
 FAULTS = "SHARDWISE_FAULTS"
 """Faults to strike on purpose, as KIND:INDEX@STEP with commas; for tests and demonstrations."""
 FAULT_MARKERS = "SHARDWISE_FAULT_MARKERS"

@@ -13,6 +13,8 @@ REFUSED = 72
 """The coordinator refused this worker."""
 OUTPUT = 73
 """The result could not be written."""
+AGAIN = 74
+"""In a pool: its task is over for this process, and another one is to come for the next."""
 HUNG = 75
 """The training thread stood still; the process is begun anew in its pod."""
 TERMINATED = 143

@@ -9,8 +9,11 @@ from shardwise.coordinator.report import (
     CheckpointState,
     Failure,
     Loss,
+    PoolAssignment,
     Progress,
     TaskReport,
+    TaskRow,
+    TasksReport,
     TaskState,
 )
 from shardwise.coordinator.service import Authenticate, Coordinator, Identity
@@ -25,9 +28,12 @@ __all__ = [
     "Hello",
     "Identity",
     "Loss",
+    "PoolAssignment",
     "Progress",
     "ProtocolError",
     "Refused",
     "TaskReport",
+    "TaskRow",
+    "TasksReport",
     "TaskState",
 ]

@@ -164,6 +164,15 @@ class Group:
         self._generations.draining = _line(reason, MESSAGE_LENGTH)
         return self._settled(now)
 
+    def release(self, worker: str, now: float) -> list[Action]:
+        """A worker that stands by is not needed here; one of the group stays."""
+        seat = self._seats.get(worker)
+        if seat is None or worker in self._generations.group() or self.ended:
+            return []
+        del self._seats[worker]
+        self._generations.send(worker, Bye())
+        return self._settled(now)
+
     def tick(self, now: float) -> list[Action]:
         """Time has come to `now`: whatever `next_deadline` was set for is done."""
         return self._settled(now)

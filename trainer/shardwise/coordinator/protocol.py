@@ -25,6 +25,7 @@ __all__ = [
     "Activity",
     "Bye",
     "CheckpointReport",
+    "Ended",
     "Failed",
     "Fault",
     "Finished",
@@ -52,7 +53,7 @@ __all__ = [
     "encode",
 ]
 
-PROTOCOL = 2
+PROTOCOL = 3
 MAX_LINE = 1 << 20
 """Longest line in bytes, its newline included."""
 
@@ -92,6 +93,14 @@ class Member:
     """The step it is known to be at; None where nothing is known of it yet."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """The result of one task of a pool, told again."""
+
+    task: str
+    result: Mapping[str, Any]
+
+
 # From a worker to the coordinator.
 
 
@@ -118,6 +127,13 @@ class Hello:
     step: int = 0
     members: tuple[str, ...] = ()
     """The workers of `generation`, by rank."""
+    task: str = ""
+    """The task that it was welcomed with; empty before its first welcome. In a pool it tells
+    which of the tasks this worker is at; otherwise the token does."""
+    finished: tuple[Ended, ...] = ()
+    """In a pool: the last results that this worker has told of, for a coordinator that is new."""
+    last_end: str = ""
+    """How this worker's former process ended, where that is known: OOMKilled."""
     protocol: int = PROTOCOL
 
     def __repr__(self) -> str:
@@ -321,6 +337,8 @@ class Stop:
     type: ClassVar[str] = "stop"
     reason: str
     message: str
+    again: bool = False
+    """Come back as a new process: in a pool there may be other tasks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,70 @@ worker came in. Resized: a worker went because fewer are wanted.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """What a worker of a pool is to do of one task, and where its files go."""
+
+    pool: str
+    """The pool's key; results of another pool in the same folder are not taken for its own."""
+    name: str
+    """The task's name; its files go into `tasks/<name>` of the output folder."""
+    number: int
+    """Its place in the order of all stretches; a stretch's result is told once."""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    """What the task differs in, for its row in the table."""
+    until: int | None = None
+    """Epochs or steps, as spec.trainer has it, to train to; None: to the end."""
+    pauses: bool = False
+    """Its training is done in several stretches; its state is kept between them."""
+    objectives: tuple[str, ...] = ()
+    """The figures that its result must have."""
+    collect: Collect | None = None
+    """Instead of training: gather what the tasks left."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collect:
+    """The last work of a pool: one table of all tasks, and the best one's weights."""
+
+    best: str = ""
+    """The name of the best task; empty where none is."""
+    pareto: tuple[str, ...] = ()
+    """Names of the tasks that no other is better than in all objectives."""
+    rows: str = ""
+    """The tasks as `rows.pack` has them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolAssignment:
+    """Many tasks for the workers of one job."""
+
+    pool: str
+    """The pool's key in the coordinator: the job's UID in a cluster."""
+    name: str
+    """The job's name."""
+    workers: int
+    """How many workers the pool is to have."""
+    trainer: Mapping[str, Any]
+    """`spec.trainer` as the manifest has it: what the tasks share."""
+    tasks: Mapping[str, Any]
+    """`spec.tasks` as the manifest has it."""
+    compression: Mapping[str, Any] | None = None
+    output: Mapping[str, Any] | None = None
+    checkpoint: Mapping[str, Any] | None = None
+    report_seconds: float = 5.0
+    detection_seconds: float | None = None
+    gather_seconds: float = 5.0
+    """How long a group waits for its missing workers after a loss, before fewer go on."""
+    began: bool = False
+    """Earlier coordinators have had it: its workers may be at tasks."""
+    record: str = ""
+    """Results that earlier coordinators have written down."""
+    recoveries: Mapping[str, int] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    lost_steps: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
     """A task for one group of workers; what every worker is welcomed with."""
 
@@ -61,6 +125,8 @@ class Assignment:
     """What earlier coordinators counted; this one adds to it."""
     reached_step: int = 0
     """The highest step an earlier coordinator heard of; what the group begins below it is lost."""
+    stretch: Stretch | None = None
+    """Which task of a pool this is; None where the job is one task."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +194,50 @@ class CheckpointState:
     """Why the last attempt failed; empty: it did not."""
 
 
+RowState = Literal["Pending", "Running", "Succeeded", "Failed", "Stopped"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRow:
+    """One task of a pool."""
+
+    name: str
+    state: RowState
+    """Stopped: early, since others were better."""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """Those of its last evaluation, and the compression's figures."""
+    weights_sha256: str = ""
+    step: int = 0
+    total_steps: int = 0
+    workers: int = 0
+    """How many are at it now, or ended it."""
+    seconds: float = 0.0
+    reason: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TasksReport:
+    """The tasks of a pool, in counts and in a few rows."""
+
+    total: int
+    pending: int
+    running: int
+    succeeded: int
+    failed: int
+    stopped: int
+    rows: tuple[TaskRow, ...] = ()
+    """Those that run, then those that ended last; a bounded number."""
+    best: TaskRow | None = None
+    pareto: tuple[TaskRow, ...] = ()
+    """The front, where there are several objectives; a bounded number."""
+    record: str = ""
+    """What another coordinator needs to go on from here."""
+    utilization: float = 0.0
+    """The part of its workers' time, from 0 to 1, in which they were at tasks."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskReport:
     """A task as the coordinator sees it now."""
@@ -158,3 +268,5 @@ class TaskReport:
     checkpoint: CheckpointState | None = None
     lost_steps: int = 0
     """Steps that had to be done again since no worker held their state any more."""
+    tasks: TasksReport | None = None
+    """The tasks, where this is a pool of them."""

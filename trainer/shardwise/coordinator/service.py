@@ -19,6 +19,8 @@ from weakref import WeakValueDictionary
 
 from shardwise.coordinator.connection import Connection
 from shardwise.coordinator.group import MESSAGE_LENGTH, Action, Drop, Group
+from shardwise.coordinator.pool import Pool
+from shardwise.coordinator.pools import HostedPool, stop_again
 from shardwise.coordinator.protocol import (
     MAX_LINE,
     PROTOCOL,
@@ -43,7 +45,13 @@ from shardwise.coordinator.protocol import (
     Welcome,
     encode,
 )
-from shardwise.coordinator.report import SUSPICION_PART, Assignment, Cause, TaskReport
+from shardwise.coordinator.report import (
+    SUSPICION_PART,
+    Assignment,
+    Cause,
+    PoolAssignment,
+    TaskReport,
+)
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +99,8 @@ class _Task:
     group: Group
     connections: dict[str, Connection] = field(default_factory=dict)
     timer: asyncio.TimerHandle | None = None
+    pool: HostedPool | None = None
+    """The pool that it is a task of."""
 
 
 class Coordinator:
@@ -119,6 +129,7 @@ class Coordinator:
         self._detection_seconds = detection_seconds
         self._adoption_seconds = adoption_seconds
         self._tasks: dict[str, _Task] = {}
+        self._pools: dict[str, HostedPool] = {}
         self._closed: dict[str, Stop] = {}
         self._opened: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()
         self._changed: set[str] = set()
@@ -149,7 +160,10 @@ class Coordinator:
         for task in self._tasks.values():
             if task.timer is not None:
                 task.timer.cancel()
+        for pool in self._pools.values():
+            pool.close()
         self._tasks.clear()
+        self._pools.clear()
         handlers = list(self._handlers)
         for handler in handlers:
             handler.cancel()
@@ -161,6 +175,20 @@ class Coordinator:
         Raises:
             ProtocolError: the assignment is too large for a message.
         """
+        self._open(assignment, None)
+
+    def open_pool(self, assignment: PoolAssignment) -> None:
+        """Let the workers of a job with many tasks in. One that is open already stays as it is."""
+        key = assignment.pool
+        if key in self._pools:
+            return
+        self._closed.pop(key, None)
+        pool = Pool(assignment, self.now(), adoption_seconds=self._adoption_seconds)
+        hosted = self._pools[key] = HostedPool(pool, self, lambda: self._news(key))
+        hosted.act()
+        self._let_in(key)
+
+    def _open(self, assignment: Assignment, pool: HostedPool | None) -> None:
         if assignment.task in self._tasks:
             return
         encode(Welcome(assignment=assignment))
@@ -170,18 +198,23 @@ class Coordinator:
         detection = assignment.detection_seconds or self._detection_seconds
         group = Group(
             assignment,
-            self._now(),
+            self.now(),
             detection_seconds=(1 - SUSPICION_PART) * detection,
             adoption_seconds=self._adoption_seconds,
         )
-        held = self._tasks[assignment.task] = _Task(group)
+        held = self._tasks[assignment.task] = _Task(group, pool=pool)
         self._moved(held, [])
-        opened = self._opened.pop(assignment.task, None)
+        self._let_in(assignment.task)
+
+    def _let_in(self, key: str) -> None:
+        opened = self._opened.pop(key, None)
         if opened is not None:
             opened.set()
 
     def resize_task(self, task: str, workers: int, min_workers: int) -> None:
         """Want another number of members; nothing happens where it is the same, or not open."""
+        if task in self._pools:
+            self._pools[task].resize(workers)
         held = self._tasks.get(task)
         if held is None:
             return
@@ -194,33 +227,77 @@ class Coordinator:
 
         It cannot be undone: close the task and open it again.
         """
-        held = self._tasks.get(task)
-        if held is not None:
+        pool = self._pools.get(task)
+        if pool is not None:
+            pool.drain(reason)
+        for held in self._groups_of(task):
             self._moved(held, held.group.drain(reason, self._now()))
 
     def lost_worker(self, task: str, worker: str, cause: Cause) -> None:
         """A worker is gone by another sign than its connection, e.g. its pod was deleted."""
-        held = self._tasks.get(task)
-        if held is not None:
-            log.info("%s of %s is lost: %s", worker, task, cause)
+        log.info("%s of %s is lost: %s", worker, task, cause)
+        for held in self._groups_of(task):
             self._moved(held, held.group.lost(worker, cause, self._now()))
+            if held.pool is not None:
+                held.pool.gone(worker, held.group.assignment.task)
+        if task in self._pools:
+            self._pools[task].gone(worker, None)
 
     def close_task(self, task: str, reason: str, message: str) -> None:
         """Stop the task's workers, those that come late as well, and forget it."""
-        held = self._tasks.pop(task, None)
-        if held is None:
+        pool, groups = self._pools.pop(task, None), self._groups_of(task)
+        if pool is None and not groups:
             return
-        if held.timer is not None:
-            held.timer.cancel()
-        self._deliver(held, held.group.close(reason, message))
-        for connection in held.connections.values():
-            connection.end_soon()
+        for held in groups:
+            held.pool = None  # there is no other task to come again for
+            self._end(held, held.group.close(reason, message))
+        if pool is not None:
+            pool.close()
         self._closed[task] = Stop(reason=reason, message=message)
         while len(self._closed) > CLOSED_TASKS:
             del self._closed[next(iter(self._closed))]
 
+    # The groups of pools.
+
+    def open_group(self, assignment: Assignment, pool: HostedPool) -> None:
+        """Open the group of a pool's task."""
+        self._open(assignment, pool)
+
+    def stop_group(self, task: str, reason: str, message: str) -> None:
+        """End the group of a pool's task; its workers come again."""
+        held = self._tasks.get(task)
+        if held is not None:
+            self._end(held, held.group.close(reason, message))
+
+    def release_worker(self, task: str, worker: str) -> None:
+        """Let a worker go that stands by in a group."""
+        held = self._tasks.get(task)
+        if held is not None:
+            self._moved(held, held.group.release(worker, self._now()))
+
+    def now(self) -> float:
+        """The loop's time, which groups and pools go by."""
+        return self._now()
+
+    def _groups_of(self, key: str) -> list[_Task]:
+        """The group of this task, or the groups of this pool."""
+        prefix = f"{key}/"
+        return [held for task, held in self._tasks.items() if (task + "/").startswith(prefix)]
+
+    def _end(self, held: _Task, actions: list[Action]) -> None:
+        """A group is no more."""
+        self._tasks.pop(held.group.assignment.task, None)
+        if held.timer is not None:
+            held.timer.cancel()
+        self._deliver(held, actions)
+        for connection in held.connections.values():
+            connection.end_soon()
+
     def report(self, task: str) -> TaskReport | None:
-        """The task as it is now; None if it is not open."""
+        """The task or the pool as it is now; None if it is not open."""
+        if task in self._pools:
+            there = [worker for held in self._groups_of(task) for worker in held.connections]
+            return self._in_unix_time(self._pools[task].report(there))
         held = self._tasks.get(task)
         if held is None:
             return None
@@ -270,9 +347,10 @@ class Coordinator:
         if identity is None:
             await connection.discard(RETRY_SECONDS)
             return
-        held = await self._find(identity.task)
+        task = await self._place(identity.task, hello, connection)
+        held = self._tasks.get(task)
         if held is None:
-            await self._without_task(connection, identity.task, hello)
+            await self._without_task(connection, task, hello)
             return
         group, worker = held.group, identity.worker
         former = held.connections.get(worker)
@@ -294,6 +372,8 @@ class Coordinator:
             if held.connections.get(worker) is connection:
                 del held.connections[worker]
                 self._moved(held, group.disconnected(worker, self._now()))
+                if held.pool is not None:
+                    held.pool.gone(worker, task)
 
     async def _hello(self, connection: Connection) -> Hello | None:
         async with asyncio.timeout(HELLO_SECONDS):
@@ -329,20 +409,26 @@ class Coordinator:
             )
         return identity
 
-    async def _find(self, task: str) -> _Task | None:
-        """The open task, waited for a little; None if it was closed or does not open."""
-        if task not in self._tasks and task not in self._closed:
+    async def _place(self, task: str, hello: Hello, connection: Connection) -> str:
+        """The task that a worker is for: that of its token, or one of the pool of its token.
+
+        It is waited for a little to be opened, in a pool for as long as it takes.
+        """
+        if task not in self._tasks and task not in self._pools and task not in self._closed:
             opened = self._opened.setdefault(task, asyncio.Event())
             try:
                 async with asyncio.timeout(OPEN_SECONDS):
                     await opened.wait()
             except TimeoutError:
                 log.info("a worker came for task %s, which is not open", task)
-        return self._tasks.get(task)
+        pool = self._pools.get(task)
+        return task if pool is None else await pool.place(hello, connection) or task
 
     async def _without_task(self, connection: Connection, task: str, hello: Hello) -> None:
         """A closed task's worker is told; that of an unknown one is to try again."""
         stop = self._closed.get(task)
+        if stop is None:
+            await connection.discard(RETRY_SECONDS)
         if stop is not None:
             await self._turn_away(connection, Bye() if hello.phase == "finishing" else stop)
 
@@ -365,10 +451,7 @@ class Coordinator:
         deadline = held.group.next_deadline()
         if deadline is not None:
             held.timer = loop.call_at(deadline, self._tick, held)
-        # Once for many events of one turn of the loop; its exceptions are not the connection's.
-        if task not in self._changed:
-            self._changed.add(task)
-            loop.call_soon(self._tell, task)
+        self._news(task)
 
     def _tick(self, held: _Task) -> None:
         held.timer = None
@@ -377,9 +460,24 @@ class Coordinator:
         now = self._now() if due is None else max(self._now(), due)
         self._moved(held, held.group.tick(now))
 
+    def _news(self, task: str) -> None:
+        # Once for many events of one turn of the loop; its exceptions are not the connection's.
+        if task not in self._changed:
+            self._changed.add(task)
+            asyncio.get_running_loop().call_soon(self._tell, task)
+
     def _tell(self, task: str) -> None:
         self._changed.discard(task)
-        self._on_change(task)
+        held = self._tasks.get(task)
+        if held is None or held.pool is None:
+            self._on_change(task)
+            return
+        group, report = held.group, held.group.report()
+        if group.ended:
+            self._end(held, [])
+            held.pool.ended(task, report)
+        else:
+            held.pool.progressed(task, report)
 
     def _deliver(self, held: _Task, actions: list[Action]) -> None:
         lines: dict[int, bytes] = {}
@@ -390,15 +488,20 @@ class Coordinator:
                 if dropped is not None:
                     log.warning("%s of %s is out", action.worker, held.group.assignment.task)
                     dropped.abort()
+                if held.pool is not None:
+                    held.pool.gone(action.worker, held.group.assignment.task)
                 continue
             connection = held.connections.get(action.worker)
             if connection is None:
                 continue
+            message = action.message
+            if held.pool is not None and isinstance(message, Stop):
+                message = stop_again(message)
             line = lines.get(id(action.message))
             if line is None:
-                line = lines[id(action.message)] = encode(action.message)
-            connection.send(action.message, line)
-            if isinstance(action.message, Bye | Refusal | Stop):
+                line = lines[id(action.message)] = encode(message)
+            connection.send(message, line)
+            if isinstance(message, Bye | Refusal | Stop):
                 connection.end_soon()
 
     def _now(self) -> float:

@@ -33,6 +33,16 @@ class Evaluation:
             self._samples = len(task.evaluation)
         self._names: tuple[str, ...] = ()
 
+    def names(self) -> tuple[str, ...]:
+        """The names of the figures, from one sample.
+
+        Raises:
+            UserCodeError: the user's code raised.
+        """
+        self._task.model.eval()
+        self._named(_figures(self._task, torch.arange(1)))
+        return self._names
+
     def run(self, exchange: TreeSum, step: int, beat: Beat) -> dict[str, float]:
         """The mean loss and the mean of each metric over the samples.
 

@@ -93,6 +93,8 @@ class Training:
             History(self.order.steps_per_epoch),
         )
         self._round: _Round | None = None
+        self.pause_at: int | None = None
+        """A step after which there is an evaluation, whatever the plan says of it."""
         self.join(Alone())
 
     @property
@@ -119,7 +121,10 @@ class Training:
         return (
             self.task.evaluation is not None
             and self.evaluated < self.steps_done
-            and self.plan.evaluates_after(self.steps_done, self.order, self.total_steps)
+            and (
+                self.steps_done == self.pause_at
+                or self.plan.evaluates_after(self.steps_done, self.order, self.total_steps)
+            )
         )
 
     def join(self, group: Group) -> None:
@@ -341,6 +346,16 @@ class Training:
         self._state = State(self.model, parts, history, snapshot.step, snapshot.evaluated)
         self._round = None
         self.join(Alone())
+
+    def figures(self) -> tuple[str, ...]:
+        """The names of what an evaluation gives; none where the task has no evaluation.
+
+        Ask before the first step: it tries one sample.
+
+        Raises:
+            UserCodeError: the user's code raised.
+        """
+        return () if self._evaluation is None else self._evaluation.names()
 
     def gradient_fingerprint(self) -> str:
         """A hash of shard 0's vector at the first step: equal on workers that compute alike.

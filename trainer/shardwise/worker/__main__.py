@@ -21,8 +21,8 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 from shardwise.api import environment, exitcodes
 from shardwise.worker.launcher import ALIVE, READY, Launcher
+from shardwise.worker.life import main as run_worker
 from shardwise.worker.outcome import out_of_memory
-from shardwise.worker.run import main as run_worker
 from shardwise.worker.settings import Settings, SettingsError
 
 ALIVE_SECONDS = 0.5
@@ -91,7 +91,8 @@ def main() -> int:
     count = parser.parse_args().count
     _log_as("launcher")
     watchdog = float(os.environ.get(environment.WATCHDOG_SECONDS) or WATCHDOG_SECONDS)
-    launcher = Launcher(_worker, watchdog, out_of_memory(os.environ))
+    pool = bool(os.environ.get(environment.POOL))
+    launcher = Launcher(_worker, watchdog, out_of_memory(os.environ), pool)
     if count is None:
         return launcher.main([None], None)
     return launcher.main(range(count), sys.stdin.fileno())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 import ssl
@@ -85,6 +86,11 @@ class Connection:
         """This connection's socket, as `open_sockets` lists it."""
         number = self._socket.fileno()
         return frozenset(key for key in open_sockets() if key[0] == number)
+
+    def shut_down(self) -> None:
+        """End it from any thread: whoever reads sees its end."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         with self._lock:

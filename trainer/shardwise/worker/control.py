@@ -12,13 +12,14 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from shardwise.api import exitcodes
 from shardwise.coordinator.protocol import (
     Bye,
+    Ended,
     Finished,
     FromCoordinator,
     FromWorker,
@@ -80,8 +81,9 @@ class Control:
     Args:
         activity: what the training thread does.
         on_end: called from the connection's thread when the coordinator ends or refuses this
-            worker: (reason, message, refused). It must not return to training.
+            worker: a Stop or a Refusal. It must not return to training.
         on_hard: called from the connection's thread with the number of each hard generation.
+        finished: what this worker has told of other tasks, for a coordinator that is new.
     """
 
     def __init__(
@@ -89,12 +91,15 @@ class Control:
         settings: Settings,
         fingerprint: Mapping[str, Scalar],
         activity: ActivityLog,
-        on_end: Callable[[str, str, bool], None],
+        on_end: Callable[[Stop | Refusal], None],
         on_hard: Callable[[int], None],
+        finished: Sequence[Ended] = (),
     ) -> None:
         self._settings, self._activity = settings, activity
         self._fingerprint: dict[str, Scalar] = dict(fingerprint)
         self._on_end, self._on_hard = on_end, on_hard
+        self._finished = tuple(finished)
+        self._closed = False
         self._changed = threading.Condition()
         self._link: Connection | None = None
         self._connections = 0
@@ -168,8 +173,22 @@ class Control:
         latest = self._generation
         return latest is not None and latest.generation > generation
 
-    def wait_assignment(self, timeout: float) -> Assignment:
-        return self._wait(lambda: self._assignment, timeout, "an assignment")
+    def wait_assignment(self, timeout: float) -> Assignment | None:
+        """What this worker is to do; None once there is nothing, or it was asked to leave."""
+
+        def found() -> tuple[Assignment | None] | None:
+            if self._assignment is not None:
+                return (self._assignment,)
+            return (None,) if self._bye or self._leaving else None
+
+        return self._wait(found, timeout, "an assignment")[0]
+
+    def close(self) -> None:
+        """End the connection and its thread; nothing more is said or heard."""
+        self._closed = True
+        link = self._link
+        if link is not None:
+            link.shut_down()
 
     def wait_generation(self, after: int, timeout: float) -> Generation | None:
         """The latest generation above `after`; None once there is nothing to wait for any more:
@@ -270,13 +289,15 @@ class Control:
 
     def _run(self) -> None:
         attempt = 0
-        while True:
+        while not self._closed:
             welcomed = False
             try:
                 link = Connection(self._settings, self._hello())
                 self._heard = time.monotonic()
                 try:
                     for line in link.lines(TICK_SECONDS):
+                        if self._closed:
+                            return
                         if line is None:
                             self._suspect()
                         else:
@@ -287,6 +308,8 @@ class Control:
                     self._link = None
                     link.close()
             except (OSError, ProtocolError) as error:
+                if self._closed:
+                    return
                 if attempt in (0, 10, 100):
                     log.warning("the control connection: %s; trying on", error)
             if len(self._state.members) > 1 and self._activity.stuck():
@@ -314,6 +337,9 @@ class Control:
             phase=state.phase,
             step=state.step,
             members=state.members,
+            task="" if self._assignment is None else self._assignment.task,
+            finished=self._finished,
+            last_end="" if self._connections else settings.last_end,
         )
 
     def _suspect(self) -> None:
@@ -349,11 +375,8 @@ class Control:
         if isinstance(message, Probe):
             link.send(self._pulse(message))
             return
-        if isinstance(message, Stop):
-            self._on_end(message.reason, message.message, False)
-            return
-        if isinstance(message, Refusal):
-            self._on_end(message.reason, message.message, True)
+        if isinstance(message, Stop | Refusal):
+            self._on_end(message)
             return
         with self._changed:
             self._keep(link, message)  # type: ignore[arg-type]

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from shardwise.api import exitcodes
+from shardwise.api import environment, exitcodes
 
 log = logging.getLogger(__name__)
 
@@ -35,9 +35,12 @@ FINAL = frozenset(
     }
 )
 READY, ALIVE = b"r", b"a"
+OUT_OF_MEMORY = "OOMKilled"
 YOUNG_DEATHS = 5
 """Crashes in a row, each of its own doing or before it was ready, after which it is given up: an
 exception that nobody expected would come again and again. One that was killed is not to blame."""
+POOL_YOUNG_DEATHS = 20
+"""In a pool the coordinator counts, and ends the task that it is."""
 YOUNG_SECONDS = 60.0
 """A worker that has lived for longer has outlived what its last life died of."""
 BACK_OFF_SECONDS = (0.0, 0.0, 0.2, 1.0, 5.0)
@@ -65,6 +68,8 @@ class _Slot:
     """When it is to be started, while it does not run."""
     code: int | None = None
     """Its exit code, once it has ended for good."""
+    last_end: str = ""
+    """How its last life ended, where that was a crash."""
 
 
 @dataclass(slots=True)
@@ -76,11 +81,13 @@ class Launcher:
             it writes signs of life; its exit code.
         watchdog_seconds: how long a worker may give no sign of life.
         on_out_of_memory: called once, when the kernel killed a worker for memory.
+        pool: its workers do many tasks: what one task does to a worker does not end it for good.
     """
 
     run: Callable[[int | None, int], int]
     watchdog_seconds: float
     on_out_of_memory: Callable[[], None] = lambda: None
+    pool: bool = False
     _slots: list[_Slot] = field(default_factory=list, init=False)
     _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector, init=False)
     _ending: bool = field(default=False, init=False)
@@ -153,6 +160,7 @@ class Launcher:
             code = 1
             try:
                 self._become_worker(read)
+                os.environ[environment.LAST_END] = slot.last_end
                 code = self.run(slot.index, write)
             finally:
                 sys.stdout.flush()
@@ -218,18 +226,25 @@ class Launcher:
                     self._ended(slot, os.waitstatus_to_exitcode(status))
 
     def _ended(self, slot: _Slot, code: int) -> None:
+        slot.last_end = "" if code == exitcodes.AGAIN else _last_end(code)
         code = code if code >= 0 else 128 - code
         lived = time.monotonic() - slot.started
         blameless = code == 128 + signal.SIGKILL or lived > YOUNG_SECONDS
         slot.young_deaths = 0 if slot.ready and blameless else slot.young_deaths + 1
-        if code == 128 + signal.SIGKILL and _oom_kills() > self._oom_kills:
+        killed_for_memory = code == 128 + signal.SIGKILL and _oom_kills() > self._oom_kills
+        if killed_for_memory and self.pool and not self._ending:
+            self._oom_kills = _oom_kills()
+            slot.last_end, slot.start_at = OUT_OF_MEMORY, time.monotonic()
+        elif killed_for_memory:
             # Again it would only need as much again; the operator can say what to do.
             self.on_out_of_memory()
             self._give_up(slot, code)
+        elif code == exitcodes.AGAIN and not self._ending:
+            slot.young_deaths, slot.start_at = 0, time.monotonic()
         elif code in FINAL or self._ending:
             self._give_up(slot, code)
-        elif slot.young_deaths >= YOUNG_DEATHS:
-            log.error("worker %s crashed %d times in a row", slot.index, YOUNG_DEATHS)
+        elif slot.young_deaths >= (POOL_YOUNG_DEATHS if self.pool else YOUNG_DEATHS):
+            log.error("worker %s crashed %d times in a row", slot.index, slot.young_deaths)
             self._give_up(slot, code)
         else:
             log.warning("worker %s ended with exit code %d; it is begun anew", slot.index, code)
@@ -243,6 +258,10 @@ class Launcher:
         # Of a user's error the coordinator knows; of any other end it would wait for this worker.
         told = code in (exitcodes.USER_CODE, exitcodes.GROUP_LOST, exitcodes.OUTPUT)
         self._terminate_at = time.monotonic() + (SIBLING_SECONDS if told else 0.0)
+
+
+def _last_end(code: int) -> str:
+    return f"Exit {code}" if code >= 0 else f"Signal {-code}"
 
 
 def _drain(wake: int) -> None:

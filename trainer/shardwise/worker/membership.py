@@ -44,14 +44,20 @@ class Membership:
     Args:
         address: where peers reach this worker.
         before_wait: called before each wait for a peer.
+        reaper: takes the groups that are over.
     """
 
     def __init__(
-        self, control: Control, name: str, address: str, before_wait: Callable[[], None]
+        self,
+        control: Control,
+        name: str,
+        address: str,
+        before_wait: Callable[[], None],
+        reaper: Reaper,
     ) -> None:
         self._control, self._name, self._address = control, name, address
         self._before_wait = before_wait
-        self._reaper = Reaper()
+        self._reaper = reaper
         self._lock = threading.Lock()
         self._aborted = 0
         self._attempts = 0

@@ -40,27 +40,46 @@ def write(
     optimizer: Mapping[str, Tensor],
     history: History,
     result: Mapping[str, Any],
+    brief: bool = False,
 ) -> dict[str, Any]:
     """Write all files into `directory`; the result with the hashes and the path added.
+
+    Args:
+        brief: without the optimizer's state and the picture: one of many tasks.
 
     Raises:
         OutputError: the directory cannot be written to.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        hashes = {
-            "weightsSha256": _write_tensors(directory / "weights.safetensors", weights),
-            "optimizerSha256": _write_tensors(directory / "optimizer.safetensors", optimizer),
-        }
-        _aside(directory / "history.csv", lambda path: write_csv(history, path))
-        _aside(directory / "curve.png", lambda path: write_picture(history, path, name))
+        hashes = {"weightsSha256": _write_tensors(directory / "weights.safetensors", weights)}
+        write_aside(directory / "history.csv", lambda path: write_csv(history, path))
+        if not brief:
+            file = directory / "optimizer.safetensors"
+            hashes["optimizerSha256"] = _write_tensors(file, optimizer)
+            write_aside(directory / "curve.png", lambda path: write_picture(history, path, name))
         complete = {**result, **hashes, "path": str(directory)}
         text = json.dumps(complete, indent=2) + "\n"
         # Last, so that a result.json says that all the rest is there.
-        _aside(directory / "result.json", lambda path: _write_text(path, text))
+        write_aside(directory / "result.json", lambda path: _write_text(path, text))
     except OSError as error:
         raise OutputError.of(directory, error) from error
     return complete
+
+
+COMPRESSION_FIGURES = ("bytes", "parameters", "nonzeros", "macs", "latencyMilliseconds")
+
+
+def figures(result: Mapping[str, Any]) -> dict[str, float]:
+    """The figures of a result by name: the last evaluation's, and those of the compression's last
+    row where there was one, its evaluation included."""
+    found: dict[str, float] = dict(result["metrics"])
+    rows = (result.get("compression") or {}).get("rows") or ()
+    if rows:
+        last = rows[-1]
+        found |= last["metrics"]
+        found |= {name: last[name] for name in COMPRESSION_FIGURES if last.get(name) is not None}
+    return found
 
 
 def for_status(result: Mapping[str, Any], metric: str = "accuracy") -> dict[str, Any]:
@@ -74,11 +93,12 @@ def for_status(result: Mapping[str, Any], metric: str = "accuracy") -> dict[str,
         "steps": result["steps"],
         "metrics": [{"name": k, "value": f"{v:.6g}"} for k, v in result["metrics"].items()],
         "weightsSha256": result["weightsSha256"],
-        "optimizerSha256": result["optimizerSha256"],
         "seconds": f"{result['seconds']:.1f}",
         "samplesPerSecond": f"{result['samplesPerSecond']:.0f}",
         "path": result["path"],
     }
+    if "optimizerSha256" in result:
+        found["optimizerSha256"] = result["optimizerSha256"]
     if "compression" not in result:
         return found
     from shardwise.compression import artifacts
@@ -90,7 +110,7 @@ def for_status(result: Mapping[str, Any], metric: str = "accuracy") -> dict[str,
 
 def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
     data = save(dict(tensors))
-    _aside(path, lambda target: _write_bytes(target, data))
+    write_aside(path, lambda target: _write_bytes(target, data))
     return hashlib.sha256(data).hexdigest()
 
 
@@ -102,7 +122,8 @@ def _write_text(path: Path, text: str) -> None:
     path.write_text(text)
 
 
-def _aside(path: Path, write_to: Callable[[Path], None]) -> None:
+def write_aside(path: Path, write_to: Callable[[Path], None]) -> None:
+    """Have a file written under another name, and give it its own once it is whole."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         write_to(temporary)

@@ -31,8 +31,9 @@ def write_result(
     *,
     name: str,
     directory: Path,
-    place: Mapping[str, int],
+    place: Mapping[str, Any],
     seconds: float,
+    brief: bool = False,
 ) -> dict[str, Any]:
     """Write the files of a finished job; the result, with hashes and path.
 
@@ -40,6 +41,7 @@ def write_result(
         optimizer: the whole state vectors by slot, laid out like the parameters.
         place: what to tell of the group that finished.
         seconds: since this worker was ready.
+        brief: as `output.write` has it.
 
     Raises:
         OutputError: the directory cannot be written to.
@@ -75,6 +77,7 @@ def write_result(
         optimizer=named,
         history=record,
         result=result | _compressed(work, directory, name),
+        brief=brief,
     )
 
 

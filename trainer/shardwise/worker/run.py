@@ -1,6 +1,6 @@
 """One worker's life: connect, load the task, take part in groups, train, write, end.
 
-Reads top to bottom. What ends it is always an Outcome; `main` tells it to everybody.
+Reads top to bottom. What ends it is always an Outcome; `life` tells it to everybody.
 """
 
 from __future__ import annotations
@@ -8,144 +8,141 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import signal
-import sys
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 
-from shardwise.api import conditions, exitcodes
-from shardwise.checkpoint import CheckpointError
-from shardwise.coordinator.protocol import Failed, Finished, StepReport
+from shardwise.coordinator.protocol import Ended, Failed, Finished, Refusal, StepReport, Stop
+from shardwise.coordinator.report import Assignment, Stretch
 from shardwise.engine.activity import Activity
 from shardwise.engine.group import Alone, GroupError, StateLost
-from shardwise.engine.usercode import UserCodeError
 from shardwise.worker import output
 from shardwise.worker.activity import ActivityLog
 from shardwise.worker.checkpoints import Checkpoints
+from shardwise.worker.collecting import collect
 from shardwise.worker.control import Control
 from shardwise.worker.entrypoint import load_task
 from shardwise.worker.faults import Faults
 from shardwise.worker.ledger import Ledger
 from shardwise.worker.membership import FOREVER_SECONDS, Departure, Membership, Over
 from shardwise.worker.metrics import WorkerMetrics
-from shardwise.worker.outcome import Failure, Left, Outcome, Success, write_termination_message
+from shardwise.worker.rendezvous import Reaper
+from shardwise.worker.outcome import Left, Outcome, Success, write_termination_message
 from shardwise.worker.result import fingerprint, write_result
 from shardwise.worker.settings import Settings
+from shardwise.worker.stretch import (
+    FOLDER,
+    check_objectives,
+    folder,
+    forget_state,
+    found,
+    state_folder,
+    told,
+)
 from shardwise.worker.work import Work
 
 log = logging.getLogger("shardwise.worker")
 
 GOODBYE_SECONDS = 60.0
 """For a coordinator that is away to take the outcome in; the pod's status has it as well."""
-ALONE_SECONDS = 10.0
-"""That a worker which was asked to leave waits for a coordinator that is away."""
+KEEP_SECONDS = 60.0
+"""For the state of a task that pauses to be written."""
 LAST_CHECKPOINT_PART = 0.6
 """Of the grace period, for the checkpoint of a task that nobody goes on with."""
 
 
-def main(settings: Settings, on_ready: Callable[[], object]) -> int:
-    """Run one worker to its end; its exit code.
+@dataclass(frozen=True, kw_only=True)
+class Process:
+    """What a worker process has of its own, whatever its task."""
 
-    SIGTERM must be blocked, in all threads that there are.
-
-    Args:
-        on_ready: called once the task is loaded.
-    """
-
-    def end(outcome: Outcome) -> None:
-        write_termination_message(outcome, settings.termination_log)
-        if isinstance(outcome, Failure):
-            log.error("%s: %s", outcome.reason, outcome.message_line)
-            if outcome.detail:
-                print(outcome.detail, file=sys.stderr, flush=True)
-
-    def ended_by_coordinator(reason: str, message: str, refused: bool) -> None:
-        # In the control thread, while training may hang in a transfer: nothing else can end it.
-        if refused:
-            failure = Failure.of(conditions.REFUSED_WORKER, message)
-        else:  # whatever the reason, it is not this worker's: its exit code says so
-            failure = Failure(reason=reason, message_line=message)
-        end(failure)
-        os._exit(failure.exit_code)
-
-    def leave_when_asked() -> None:
-        # In a thread of its own: the training thread may be deep in a transfer.
-        signal.sigwait({signal.SIGTERM})
-        worker.control.leave()
-        _wait_to_leave(worker.control, settings.grace_seconds)
-        if worker.succeeded:
-            os._exit(exitcodes.OK)
-        end(Left(message_line="it was asked to leave, and no step boundary came in time"))
-        os._exit(exitcodes.TERMINATED)
-
-    worker = Worker(settings, ended_by_coordinator, on_ready)
-    threading.Thread(target=leave_when_asked, name="leave", daemon=True).start()
-    try:
-        outcome = worker.run()
-    except UserCodeError as error:
-        outcome = Failure.of(conditions.USER_CODE_FAILED, error.message, error.detail)
-    except (output.OutputError, CheckpointError) as error:
-        outcome = Failure.of(conditions.OUTPUT_FAILED, str(error))
-    end(outcome)
-    if isinstance(outcome, Failure):
-        failed = Failed(
-            reason=outcome.reason, message=outcome.message_line, detail=outcome.detail[-8000:]
-        )
-        worker.say_goodbye(failed)
-    return outcome.exit_code
-
-
-def _wait_to_leave(control: Control, grace_seconds: float) -> None:
-    """Until the grace period is over; sooner where no coordinator is there to let it out."""
-    pause, now = threading.Event(), time.monotonic()
-    deadline, heard = now + grace_seconds, now
-    while now < min(deadline, heard + ALONE_SECONDS):
-        pause.wait(0.2)
-        now = time.monotonic()
-        heard = now if control.connected else heard
+    settings: Settings
+    metrics: WorkerMetrics
+    faults: Faults
+    on_ready: Callable[[], object]
+    """Called once a task is loaded."""
+    reaper: Reaper
 
 
 class Worker:
-    """One worker on one task."""
+    """One worker on one task.
+
+    Args:
+        on_end: called from another thread when the coordinator ends or refuses this worker.
+        finished: what this process has told of other tasks of its pool.
+    """
 
     def __init__(
         self,
-        settings: Settings,
-        on_end: Callable[[str, str, bool], None],
-        on_ready: Callable[[], object],
+        process: Process,
+        on_end: Callable[[Stop | Refusal], None],
+        finished: Sequence[Ended] = (),
     ) -> None:
-        self.settings, self._on_ready = settings, on_ready
+        settings = self.settings = process.settings
+        self.metrics, self.faults, self._on_ready = (
+            process.metrics,
+            process.faults,
+            process.on_ready,
+        )
         self.activity = ActivityLog()
         self.ledger = Ledger()
-        self.metrics = WorkerMetrics(settings.job, settings.index)
-        self.faults = Faults(settings.faults, settings.index, settings.fault_markers)
+        self.assignment: Assignment | None = None
+        self.ended: Ended | None = None
+        """What was told of a task of a pool that has ended."""
         self.control = Control(
-            settings, fingerprint(), self.activity, on_end, lambda g: self.membership.abort(g)
+            settings,
+            fingerprint(),
+            self.activity,
+            on_end,
+            lambda g: self.membership.abort(g),
+            finished,
         )
         self.membership = Membership(
-            self.control, settings.worker, settings.address, self.faults.begin_transfer
+            self.control,
+            settings.worker,
+            settings.address,
+            self.faults.begin_transfer,
+            process.reaper,
         )
         self.succeeded = False
         """The result is written; what is left is to tell of it."""
         self._reported_at, self._reported_step = 0.0, -1
         self._together = False
 
+    @property
+    def stretch(self) -> Stretch | None:
+        """Which task of a pool this is."""
+        return None if self.assignment is None else self.assignment.stretch
+
+    @property
+    def in_pool(self) -> bool:
+        """Whether there may be another task when this one is over."""
+        return self.stretch is not None
+
+    @property
+    def collects(self) -> bool:
+        """Whether this is the last work of a pool: to put the tasks' files together."""
+        return self.stretch is not None and self.stretch.collect is not None
+
     def run(self) -> Outcome:
-        if self.settings.metrics_port is not None:
-            self.metrics.serve(self.settings.metrics_port, self.settings.address)
+        """Do the task to its end, or to that of this worker's part in it."""
+        self.metrics.phase("loading")
         self.assignment = self.control.wait_assignment(FOREVER_SECONDS)
-        trainer = json.dumps(self.assignment.trainer, sort_keys=True, separators=(",", ":"))
-        self.checkpoints = Checkpoints(
-            self.settings.checkpoint,
-            self.assignment.checkpoint or {},
-            hashlib.sha256(trainer.encode()).hexdigest(),
-            self.control.send,
-        )
+        if self.assignment is None:
+            left = Left(message_line="it was asked to leave before it had a task")
+            return left if self.control.leaving else Success()
+        known = self._known()
+        if known is not None:
+            self.say_goodbye(Finished(result=known))
+            return Success(result=known)
+        self.checkpoints = self._checkpoints(self.assignment)
         self.work = self._load()
+        if self.stretch is not None:
+            figures = self.work.training.figures() if self.stretch.objectives else ()
+            compresses = self.assignment.compression is not None
+            check_objectives(self.stretch, figures, compresses)
         self.control.ready(self._task_fingerprint())
         self._on_ready()
         self.started = time.monotonic()
@@ -166,10 +163,39 @@ class Worker:
 
     # Loading.
 
+    def _known(self) -> dict[str, Any] | None:
+        """The result where no training is needed for it: the pool's, or one that is there."""
+        stretch, base = self.stretch, self.settings.output
+        if stretch is None:
+            return None
+        if stretch.collect is not None:
+            self.activity.beat("finishing")
+            assert self.assignment is not None
+            result = collect(base, self.assignment.name, stretch.pool, stretch.collect)
+            write_termination_message(Success(result=result), self.settings.termination_log)
+            return result
+        return found(base, stretch)
+
+    def _checkpoints(self, assignment: Assignment) -> Checkpoints:
+        trainer = json.dumps(assignment.trainer, sort_keys=True, separators=(",", ":"))
+        location = self.settings.checkpoint
+        if self.stretch is not None and location is not None:
+            location = f"{location.rstrip('/')}/{FOLDER}/{self.stretch.name}"
+        elif self.stretch is not None and self.stretch.pauses:
+            location = str(state_folder(self.settings.output, self.stretch))
+        return Checkpoints(
+            location,
+            assignment.checkpoint or {},
+            hashlib.sha256(trainer.encode()).hexdigest(),
+            self.control.send,
+        )
+
     def _load(self) -> Work:
-        trainer = self.assignment.trainer
+        assert self.assignment is not None
+        trainer, stretch = self.assignment.trainer, self.stretch
         torch.set_num_threads(trainer.get("threads", 1))
-        return Work(trainer, self.assignment.compression, load_task, self._beat)
+        until = None if stretch is None else stretch.until
+        return Work(trainer, self.assignment.compression, load_task, self._beat, until)
 
     def _task_fingerprint(self) -> dict[str, str | int | float]:
         training = self.work.training
@@ -241,6 +267,8 @@ class Worker:
                     self.activity.beat("computing")
                     self.ledger.spend("productive")
                     self._report(force=True)
+                elif work.paused:
+                    return {}
                 elif not work.trained:
                     if self._step():
                         self._join(together=True)
@@ -298,6 +326,7 @@ class Worker:
             self.ledger.forget()
             return
         training = self.work.training
+        assert self.assignment is not None
         now, step = time.monotonic(), training.steps_done
         then, before = self._reported_at, self._reported_step
         if then and not force and now - then < self.assignment.report_seconds:
@@ -327,27 +356,66 @@ class Worker:
         self.metrics.phase("finishing", self.membership.group.rank)
         self.membership.set_phase("finishing", self.work.position)
         result = None
+        if self.work.paused:
+            self._keep_state()
         if self.membership.group.rank == 0:
-            group, generation = self.membership.group, self.membership.generation
-            written = write_result(
-                self.work,
-                state,
-                name=self.assignment.name,
-                directory=self.settings.output,
-                place={"generations": generation, "workers": group.size},
-                seconds=time.monotonic() - self.started,
-            )
-            guard = (self.assignment.compression or {}).get("guard") or {}
-            result = output.for_status(written, guard.get("metric") or "accuracy")
-            # For the operator that is away: its pod's status says how the task ended.
-            write_termination_message(Success(result=result), self.settings.termination_log)
-            self.succeeded = True
+            result = self._pause() if self.work.paused else self._write(state)
         ended = self.say_goodbye(Finished(result=result))
         return Success(result=result) if ended or result is not None else None
 
+    def _keep_state(self) -> None:
+        """What the next stretch goes on from; without it that one begins at the start."""
+        self.checkpoints.save(self.work.training, self.membership.generation)
+        if not self.checkpoints.finish(KEEP_SECONDS):
+            log.warning("the state of this task was not kept in time")
+
+    def _pause(self) -> dict[str, Any]:
+        """What is told of a task that pauses here."""
+        assert self.assignment is not None and self.stretch is not None
+        history = self.work.training.history
+        result = {
+            "number": self.stretch.number,
+            "steps": self.work.training.steps_done,
+            "figures": history.last_metrics or {},
+        }
+        self.ended = Ended(task=self.assignment.task, result=result)
+        return result
+
+    def _write(self, state: dict[str, torch.Tensor]) -> dict[str, Any]:
+        """Write the result; what is told of it."""
+        assignment, stretch, directory = self.assignment, self.stretch, self.settings.output
+        assert assignment is not None
+        group, generation = self.membership.group, self.membership.generation
+        place: dict[str, Any] = {"generations": generation, "workers": group.size}
+        name = assignment.name
+        if stretch is not None:
+            directory, name = folder(directory, stretch), stretch.name
+            place |= {"pool": stretch.pool, "number": stretch.number}
+            place["parameters"] = dict(stretch.parameters)
+        written = write_result(
+            self.work,
+            state,
+            name=name,
+            directory=directory,
+            place=place,
+            seconds=time.monotonic() - self.started,
+            brief=stretch is not None,
+        )
+        if stretch is not None:
+            forget_state(self.settings.output, stretch)
+            result = told(written, stretch)
+            self.ended = Ended(task=assignment.task, result=result)
+            return result
+        guard = (assignment.compression or {}).get("guard") or {}
+        result = output.for_status(written, guard.get("metric") or "accuracy")
+        # For the operator that is away: its pod's status says how the task ended.
+        write_termination_message(Success(result=result), self.settings.termination_log)
+        self.succeeded = True
+        return result
+
     def say_goodbye(self, message: Finished | Failed) -> bool:
         """Tell the outcome until the coordinator has taken it in; False where it did not."""
-        patient = isinstance(message, Finished) and message.result is None
+        patient = isinstance(message, Finished) and (message.result is None or self.in_pool)
         seconds = FOREVER_SECONDS if patient else GOODBYE_SECONDS
         try:
             return self.control.wait_end(message, self.membership.generation, seconds)

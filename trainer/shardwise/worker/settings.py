@@ -38,6 +38,8 @@ class Settings:
     grace_seconds: int = GRACE_SECONDS
     faults: tuple[Fault, ...] = ()
     fault_markers: Path | None = None
+    last_end: str = ""
+    """How this worker's former process ended: OOMKilled, `Signal 11`, `Exit 1`."""
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Settings:
@@ -76,6 +78,7 @@ class Settings:
             ),
             faults=faults,
             fault_markers=Path(markers) if markers else None,
+            last_end=environ.get(environment.LAST_END, ""),
         )
 
 

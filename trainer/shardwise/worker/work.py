@@ -29,6 +29,7 @@ class Work:
         compression: spec.compression likewise, or None.
         load: makes a task of an entrypoint, its parameters and a seed.
         beat: called between shards and around exchanges.
+        until: where to pause, in epochs or steps as the trainer has its length; None: nowhere.
 
     Raises:
         UserCodeError: the task cannot be had, or its compression cannot be done.
@@ -40,12 +41,16 @@ class Work:
         compression: Mapping[str, Any] | None,
         load: LoadEntrypoint,
         beat: Beat,
+        until: int | None = None,
     ) -> None:
         self._trainer, self._compression, self._load, self._beat = trainer, compression, load, beat
         plan = Plan.from_spec(trainer)
         task = load(trainer["entrypoint"], trainer.get("parameters") or {}, plan.seed)
         self.training = Training(task, plan)
         self.training.beat = beat
+        if until is not None:
+            unit = 1 if plan.epochs is None else self.training.order.steps_per_epoch
+            self.training.pause_at = min(until * unit, self.training.total_steps)
         self.pipeline: Pipeline | None = None
         if compression is not None:
             self._begin()  # on loading as well: it finds what cannot be
@@ -60,6 +65,12 @@ class Work:
     @property
     def trained(self) -> bool:
         return not self.trains or self.training.done
+
+    @property
+    def paused(self) -> bool:
+        """Whether it has come to where it is to pause."""
+        pause_at = self.training.pause_at
+        return pause_at is not None and self.training.steps_done >= pause_at
 
     @property
     def done(self) -> bool:

@@ -1,0 +1,579 @@
+"""The pool of one job with many tasks: which worker is at which task, and what came of them.
+
+A pure state machine, as a group is: events come in with their time, what is to be done goes out.
+Each task under way has a group of its own beside this, which knows nothing of pools. A worker
+comes for work, is placed in a task's group, and comes again when that task has ended for it.
+What is tried next is the schedule's to say; how many workers a task gets, the allotment's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from shardwise.api import conditions
+from shardwise.api.tasks_concrete import concrete
+from shardwise.coordinator import allotment, rows
+from shardwise.coordinator.allotment import Crew
+from shardwise.coordinator.report import (
+    Assignment,
+    Collect,
+    Failure,
+    PoolAssignment,
+    RowState,
+    Stretch,
+    TaskReport,
+    TaskRow,
+)
+from shardwise.coordinator.spent import Spent
+from shardwise.coordinator.standing import Standing
+from shardwise.sweep import Schedule
+from shardwise.sweep import Stretch as Planned
+
+COLLECT = "+collect"
+"""The name of the last work, which no task can have."""
+AUTO = "Auto"
+BLAMELESS = frozenset({"", "Signal 9", "Signal 15"})
+"""Ends of a process that another has brought about; any other is held against its task."""
+SHOWN = 64
+RETRIES = 2
+MESSAGE_LENGTH = 500
+DEATHS = 10
+"""Workers that one task may lose without getting any further."""
+FATAL = frozenset({conditions.INVALID_TASKS, conditions.OUTPUT_FAILED, conditions.REFUSED_WORKER})
+"""What would befall every other task as well."""
+RETRIED = frozenset({conditions.WORKER_LOST, conditions.OOM_KILLED})
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Begin a task's group; `adopt` where its workers may have come from another coordinator."""
+
+    assignment: Assignment
+    adopt: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Let a worker that waits into a task's group."""
+
+    worker: str
+    task: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resize:
+    """Another number of members is wanted."""
+
+    task: str
+    workers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A worker that stands by in a task's group is to come for other work."""
+
+    task: str
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """The task is over for its workers: they come again as new processes."""
+
+    task: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dismiss:
+    """A worker that waits may end."""
+
+    worker: str
+
+
+Action = Open | Place | Resize | Release | Close | Dismiss
+
+
+@dataclass(slots=True)
+class Running:
+    """A stretch of a task that workers are at; `planned` is None while the pool collects."""
+
+    planned: Planned | None
+    assignment: Assignment
+    wanted: int
+    began: float
+    workers: set[str] = field(default_factory=set)
+    report: TaskReport | None = None
+    deaths: int = 0
+    deaths_at: int = -1
+    """The step that it stood at when a worker died last."""
+
+    @property
+    def step(self) -> int:
+        progress = None if self.report is None else self.report.progress
+        return 0 if progress is None else progress.step
+
+    def crew(self) -> Crew:
+        progress = None if self.report is None else self.report.progress
+        left = None if progress is None else progress.eta_seconds
+        return Crew(wanted=self.wanted, there=len(self.workers), left_seconds=left)
+
+
+class Pool:
+    """The tasks of one job and the workers that do them. `settle` says what follows of events.
+
+    Args:
+        assignment: the job; with `began` its workers may be at tasks already.
+        now: the time.
+        adoption_seconds: how long such workers are waited for before tasks are begun.
+    """
+
+    def __init__(
+        self, assignment: PoolAssignment, now: float, *, adoption_seconds: float = 10.0
+    ) -> None:
+        self.assignment = assignment
+        tasks = assignment.tasks
+        self.schedule, unfinished = Schedule.restore(tasks, assignment.trainer, assignment.record)
+        self.objectives = tuple(str(each["metric"]) for each in tasks.get("objectives") or ())
+        self.standing = Standing(tasks.get("objectives") or ())
+        self.running: dict[str, Running] = {}
+        self.rows: dict[int, TaskRow] = {}
+        """By trial; those that have begun."""
+        self.counts: Counter[RowState] = Counter()
+        self.ended: deque[int] = deque(maxlen=SHOWN)
+        """The trials that ended last."""
+        self.idle: dict[str, int] = {}
+        """Workers that wait for work, and their index."""
+        self.failure: Failure | None = None
+        self.result: Mapping[str, Any] | None = None
+        self.spent = Spent(began=now, marked=now)
+        self.steps_ended = 0
+        """Steps of the tasks that no worker is at."""
+        self.ended_here = 0
+        """Tasks that have ended under this coordinator."""
+        self.last_loss = 0.0
+        self._queue: deque[Planned] = deque(unfinished)
+        self._retries: Counter[int] = Counter()
+        self._at: dict[str, str] = {}
+        """The task that a worker was placed in last."""
+        self._holders: dict[int, str] = {}
+        """The worker that ended a trial's last stretch, and has its files."""
+        self._draining = ""
+        self._adopting_until: float | None = now + adoption_seconds if assignment.began else None
+        self._actions: list[Action] = []
+        for planned, values in self.schedule.told():
+            self._remember(planned, values)
+        self.ended_here = 0
+
+    # Queries.
+
+    @property
+    def over(self) -> bool:
+        return self.result is not None or self.failure is not None
+
+    @property
+    def most(self) -> int:
+        """Workers that one task can use."""
+        return int(self.assignment.trainer["shards"])
+
+    @property
+    def fixed(self) -> int | None:
+        """How many workers each task is to have; None: as it comes out."""
+        wanted = self.assignment.tasks.get("workersPerTask", AUTO)
+        return None if wanted == AUTO else min(int(wanted), self.most)
+
+    def next_deadline(self) -> float | None:
+        """When `settle` is to be called although nothing happens."""
+        return self._adopting_until
+
+    def key(self, name: str) -> str:
+        """The key of a task's group."""
+        return f"{self.assignment.pool}/{name}"
+
+    # Events.
+
+    def came(self, worker: str, index: int, last_end: str, now: float) -> None:
+        """A worker wants work; its former process ended like this, if it is a new one."""
+        self.spent.mark(now, self.running, self.idle)
+        task = self._at.pop(worker, None)
+        if task in self.running:
+            self.running[task].workers.discard(worker)
+            if last_end not in BLAMELESS:
+                self._blame(task, last_end, now)
+        self.idle[worker] = index
+
+    def returned(self, worker: str, task: str, now: float) -> bool:
+        """A worker has connected anew that is at a task; whether that is still under way."""
+        self.spent.mark(now, self.running, self.idle)
+        if task not in self.running:
+            planned = self._take(task)
+            if planned is None:
+                return False
+            self._open(planned, 1, now, adopt=True)
+        self._put(worker, task)
+        if len(self.running[task].workers) > self.running[task].wanted:
+            self._want(task, len(self.running[task].workers))
+        return True
+
+    def gone(self, worker: str, task: str | None, now: float) -> None:
+        """A worker's connection has ended at this task, or while it waited for one (None)."""
+        self.spent.mark(now, self.running, self.idle)
+        if task is None:
+            self.idle.pop(worker, None)
+            return
+        running = self.running.get(task)
+        if running is None or worker not in running.workers:
+            return
+        running.workers.discard(worker)
+        if running.step > running.deaths_at:
+            running.deaths, running.deaths_at = 0, running.step
+        running.deaths += 1
+        if running.deaths > DEATHS:
+            message = f"{running.deaths} of its workers died in a row at step {running.step}"
+            self._abort(task, Failure(reason=conditions.WORKER_LOST, message=message), now)
+
+    def told(self, task: str, result: Mapping[str, Any], now: float) -> None:
+        """A result is told again, for a coordinator that is new."""
+        running = self.running.get(task)
+        if running is None:
+            planned = self._take(task)
+            if planned is not None and planned.number != result.get("number"):
+                self._queue.appendleft(planned)
+            elif planned is not None:
+                self._done(planned, result, 0.0)
+        elif running.planned is not None and running.planned.number == result.get("number"):
+            self._actions.append(Close(task, "TaskEnded", "its result is known already"))
+            self.finished(task, result, now)
+
+    def progressed(self, task: str, report: TaskReport) -> None:
+        """The group of a task has news."""
+        if task in self.running:
+            self.running[task].report = report
+
+    def finished(self, task: str, result: Mapping[str, Any], now: float) -> None:
+        """A task's group has come to the end of its stretch."""
+        running = self._end(task, now)
+        if running is None:
+            return
+        if running.planned is None:
+            self.result = result
+            return
+        self._holders[running.planned.trial] = min(running.workers, default="")
+        self._done(running.planned, result, now - running.began, len(running.workers))
+
+    def failed(self, task: str, failure: Failure, now: float) -> None:
+        """A task's group has failed."""
+        running = self._end(task, now)
+        if running is None:
+            return
+        planned = running.planned
+        if failure.reason in FATAL or planned is None:
+            self.failure = failure
+            return
+        row = self.rows[planned.trial]
+        row = replace(
+            row,
+            step=running.step,
+            seconds=round(row.seconds + now - running.began, 3),
+            workers=len(running.workers),
+            reason=failure.reason,
+            message=failure.message[:MESSAGE_LENGTH],
+        )
+        self._retries[planned.number] += 1
+        if failure.reason in RETRIED and self._retries[planned.number] <= self._budget("maxRetries"):
+            self._queue.appendleft(planned)
+            self._set(planned.trial, replace(row, state="Pending"))
+            return
+        self._set(planned.trial, replace(row, state="Failed"))
+        self.ended.append(planned.trial)
+        self.schedule.tell(planned.number, None)
+        self._check_failures()
+
+    def resize(self, workers: int) -> None:
+        """The pool is to have another number of workers; they come and go by themselves."""
+        self.assignment = replace(self.assignment, workers=workers)
+
+    def drain(self, reason: str) -> None:
+        """No task is begun any more, and whoever comes for work may end."""
+        self._draining = reason
+
+    # What follows.
+
+    def settle(self, now: float) -> list[Action]:
+        """What is to be done now, in order."""
+        self.spent.mark(now, self.running, self.idle)
+        if not self._adopting(now):
+            if self.over or self._draining:
+                self._close()
+            else:
+                self._deal(now)
+        actions, self._actions = self._actions, []
+        return actions
+
+    def _adopting(self, now: float) -> bool:
+        """Whether workers may yet come back that are at tasks."""
+        if self._adopting_until is None:
+            return False
+        back = len(self.idle) + sum(len(each.workers) for each in self.running.values())
+        if now < self._adopting_until and back < self.assignment.workers:
+            return True
+        self._adopting_until = None
+        return False
+
+    def _close(self) -> None:
+        if self.failure is not None:
+            for task in self.running:
+                self._actions.append(Close(task, self.failure.reason, self.failure.message))
+            self.running.clear()
+        self._actions += [Dismiss(worker) for worker in self.idle]
+        self.idle.clear()
+
+    def _deal(self, now: float) -> None:
+        self._release()
+        while self.idle and (task := allotment.short(self._crews())) is not None:
+            self._place(task, 1)
+        self._begin(now)
+        if self.fixed is None and self._queue:
+            self._shrink()
+        elif self.fixed is None:
+            self._grow()
+        if not self.running and not self._queue and self.schedule.exhausted:
+            self._collect(now)
+
+    def _release(self) -> None:
+        """Workers that a group has let go stand by in it; they are to come for other work."""
+        for task, running in self.running.items():
+            report = running.report
+            if report is None or len(report.members) < running.wanted:
+                continue
+            for worker in report.standbys:
+                if worker in running.workers and len(running.workers) > running.wanted:
+                    running.workers.discard(worker)
+                    self._at.pop(worker, None)
+                    self._actions.append(Release(task, worker))
+
+    def _begin(self, now: float) -> None:
+        room = min(len(self.idle), self._limit() - len(self.running))
+        # One more than there is room for: whether a task waits decides on sizes.
+        while len(self._queue) <= room and (planned := self.schedule.next()) is not None:
+            self._queue.append(planned)
+        ready = int(min(len(self._queue), self._limit() - len(self.running)))
+        for size in allotment.sizes(ready, len(self.idle), self.most, self.fixed):
+            planned = self._queue.popleft()
+            task = self._open(planned, size, now)
+            self._place(task, size, self._holders.get(planned.trial, ""))
+
+    def _grow(self) -> None:
+        while self.idle and (task := allotment.growing(self._crews(), self.most)) is not None:
+            self._want(task, self.running[task].wanted + 1)
+            self._place(task, 1)
+
+    def _shrink(self) -> None:
+        """A task waits, and another has workers to give: one at a time."""
+        crews = self._crews()
+        shrinking = any(crew.there > crew.wanted for crew in crews.values())
+        if self.idle or shrinking or len(self.running) >= self._limit():
+            return
+        task = allotment.giving(crews)
+        if task is not None:
+            self._want(task, self.running[task].wanted - 1)
+
+    def _collect(self, now: float) -> None:
+        """All tasks have ended: one worker puts their files together, or the job has failed."""
+        for trial, row in self.rows.items():
+            if row.state == "Pending":
+                self._set(trial, replace(row, state="Stopped"))
+        if not self.counts["Succeeded"]:
+            first = next((row for row in self.rows.values() if row.state == "Failed"), None)
+            detail = f"; the first of them: {first.name}: {first.message}" if first else ""
+            message = f"none of {len(self.rows)} tasks succeeded{detail}"
+            self.failure = Failure(reason=conditions.NO_TASK_SUCCEEDED, message=message)
+            self._close()
+            return
+        if not self.idle:
+            return
+        best = self.standing.best
+        collect = Collect(
+            best="" if best is None else self.rows[best].name,
+            pareto=tuple(self.rows[trial].name for trial in self.standing.front),
+            rows=rows.pack([self.rows[trial] for trial in sorted(self.rows)]),
+        )
+        stretch = Stretch(pool=self.assignment.pool, name=COLLECT, number=0, collect=collect)
+        pool = self.assignment
+        assignment = self._assignment(pool.trainer, pool.compression, stretch, 1)
+        self.running[assignment.task] = Running(None, assignment, 1, now)
+        self._actions.append(Open(assignment))
+        self._place(assignment.task, 1, "" if best is None else self._holders.get(best, ""))
+
+    # Details.
+
+    def _limit(self) -> float:
+        return self.assignment.tasks.get("parallelism") or math.inf
+
+    def _budget(self, name: str) -> float:
+        found = self.assignment.tasks.get(name)
+        if found is None:
+            return RETRIES if name == "maxRetries" else math.inf
+        return float(found)
+
+    def _crews(self) -> dict[str, Crew]:
+        return {task: running.crew() for task, running in self.running.items()}
+
+    def _want(self, task: str, workers: int) -> None:
+        self.running[task].wanted = workers
+        self._actions.append(Resize(task, workers))
+
+    def _place(self, task: str, count: int, prefer: str = "") -> None:
+        """Idle workers go to a task."""
+        waiting = [(index, worker) for worker, index in self.idle.items()]
+        for worker in allotment.pick(waiting, count, prefer):
+            self._put(worker, task)
+            self._actions.append(Place(worker, task))
+
+    def _put(self, worker: str, task: str) -> None:
+        self.idle.pop(worker, None)
+        before = self._at.get(worker)
+        if before in self.running:
+            self.running[before].workers.discard(worker)
+        self._at[worker] = task
+        self.running[task].workers.add(worker)
+
+    def _take(self, task: str) -> Planned | None:
+        """The stretch of this key out of those that wait: an earlier coordinator began it."""
+        name = task.removeprefix(f"{self.assignment.pool}/")
+        for planned in self._queue:
+            if planned.name == name != task and not self.over:
+                self._queue.remove(planned)
+                return planned
+        return None
+
+    def _open(self, planned: Planned, workers: int, now: float, *, adopt: bool = False) -> str:
+        """Begin a stretch; the key of its group."""
+        pool = self.assignment
+        assigned = planned.assigned if planned.item is None else planned.item
+        trainer, compression = concrete(pool.trainer, pool.compression, pool.tasks, assigned)
+        stretch = Stretch(
+            pool=pool.pool,
+            name=planned.name,
+            number=planned.number,
+            parameters=dict(planned.assigned),
+            until=planned.until,
+            pauses=bool(planned.rung or planned.until is not None),
+            objectives=self.objectives,
+        )
+        assignment = self._assignment(trainer, compression, stretch, workers)
+        self.running[assignment.task] = Running(planned, assignment, workers, now)
+        blank = TaskRow(name=planned.name, state="Running", parameters=dict(planned.assigned))
+        self._set(planned.trial, replace(self.rows.get(planned.trial, blank), state="Running"))
+        self._actions.append(Open(assignment, adopt))
+        return assignment.task
+
+    def _assignment(
+        self,
+        trainer: Mapping[str, Any],
+        compression: Mapping[str, Any] | None,
+        stretch: Stretch,
+        workers: int,
+    ) -> Assignment:
+        pool = self.assignment
+        return Assignment(
+            task=self.key(stretch.name),
+            name=pool.name,
+            workers=workers,
+            trainer=trainer,
+            compression=compression,
+            output=pool.output,
+            checkpoint=pool.checkpoint,
+            report_seconds=pool.report_seconds,
+            detection_seconds=pool.detection_seconds,
+            gather_seconds=pool.gather_seconds,
+            stretch=stretch,
+        )
+
+    def _end(self, task: str, now: float) -> Running | None:
+        """A group is no more; what it has been through counts for the pool."""
+        self.spent.mark(now, self.running, self.idle)
+        running = self.running.pop(task, None)
+        if running is not None:
+            self.spent.add(running.report)
+            if running.report is not None and running.report.progress is not None:
+                self.last_loss = running.report.progress.loss
+        return running
+
+    def _abort(self, task: str, failure: Failure, now: float) -> None:
+        self._actions.append(Close(task, failure.reason, failure.message))
+        self.failed(task, failure, now)
+
+    def _blame(self, task: str, last_end: str, now: float) -> None:
+        """A worker's process ended by what it did at this task."""
+        reason = conditions.OOM_KILLED if last_end == conditions.OOM_KILLED else (
+            conditions.WORKER_LOST
+        )
+        remedy = (
+            "raise the memory limit in spec.template.spec.containers, or make the task smaller"
+            if reason == conditions.OOM_KILLED
+            else "see the log of its worker"
+        )
+        message = f"the worker's process ended with {last_end}; {remedy}"
+        self._abort(task, Failure(reason=reason, message=message), now)
+
+    def _done(
+        self, planned: Planned, result: Mapping[str, Any], seconds: float, workers: int = 0
+    ) -> None:
+        """A stretch has its result."""
+        figures = {str(k): float(v) for k, v in (result.get("figures") or {}).items()}
+        values = [figures.get(name, math.nan) for name in self.objectives]
+        blank = TaskRow(name=planned.name, state="Running", parameters=dict(planned.assigned))
+        row = self.rows.get(planned.trial, blank)
+        row = replace(
+            row,
+            metrics=figures,
+            weights_sha256=str(result.get("weightsSha256") or ""),
+            step=int(result.get("steps") or 0),
+            seconds=round(row.seconds + seconds, 3),
+            workers=workers,
+            reason="",
+            message="",
+        )
+        ends = planned.until is None
+        self._set(planned.trial, replace(row, state="Succeeded" if ends else "Pending"))
+        self.schedule.tell(planned.number, values)
+        if ends:
+            self.ended.append(planned.trial)
+            self.standing.add(planned.trial, values)
+
+    def _remember(self, planned: Planned, values: Sequence[float] | None) -> None:
+        """What the record tells of a stretch."""
+        row = TaskRow(name=planned.name, state="Pending", parameters=dict(planned.assigned))
+        if values is None:
+            self._set(planned.trial, replace(row, state="Failed"))
+            return
+        row = replace(row, metrics=dict(zip(self.objectives, values, strict=True)))
+        if planned.until is None:
+            self.standing.add(planned.trial, values)
+            row = replace(row, state="Succeeded")
+        self._set(planned.trial, row)
+
+    def _set(self, trial: int, row: TaskRow) -> None:
+        before = self.rows.get(trial)
+        if before is not None:
+            self.counts[before.state] -= 1
+            self.steps_ended -= 0 if before.state == "Running" else before.step
+        self.counts[row.state] += 1
+        self.steps_ended += 0 if row.state == "Running" else row.step
+        self.ended_here += row.state in ("Succeeded", "Failed")
+        self.rows[trial] = row
+
+    def _check_failures(self) -> None:
+        if self.counts["Failed"] > self._budget("maxFailedTasks"):
+            last = self.rows[self.ended[-1]]
+            message = (
+                f"{self.counts['Failed']} tasks failed, more than spec.tasks.maxFailedTasks "
+                f"({self._budget('maxFailedTasks'):.0f}); the last: {last.name}: {last.message}"
+            )
+            self.failure = Failure(reason=conditions.TOO_MANY_FAILED_TASKS, message=message)

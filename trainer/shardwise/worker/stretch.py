@@ -1,0 +1,75 @@
+"""One task of a pool, as its worker sees it: where its files go, and what is told of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from shardwise.coordinator.report import Stretch
+from shardwise.worker import output
+
+FOLDER = "tasks"
+STATE = "state"
+RESULT = "result.json"
+
+
+class UnfitTask(Exception):  # noqa: N818 - reads as what it is
+    """What spec.tasks asks for does not fit the entrypoint, for whichever task."""
+
+
+def folder(base: Path, stretch: Stretch) -> Path:
+    """Where a task's files go."""
+    return base / FOLDER / stretch.name
+
+
+def state_folder(base: Path, stretch: Stretch) -> Path:
+    """Where the state of a task is kept that pauses."""
+    return folder(base, stretch) / f"{STATE}-{stretch.pool[:8]}"
+
+
+def check_objectives(stretch: Stretch, figures: Collection[str], compresses: bool) -> None:
+    """Whether an evaluation gives what the tasks are to be compared by.
+
+    Raises:
+        UnfitTask: it does not; the message names the objective and what there is.
+    """
+    known = [*figures, *(output.COMPRESSION_FIGURES if compresses else ())]
+    for place, metric in enumerate(stretch.objectives):
+        if metric not in known:
+            raise UnfitTask(
+                f"spec.tasks.objectives[{place}].metric: the evaluation gives no {metric!r}; it "
+                f"gives {', '.join(known) or 'nothing, for the task has no evaluation samples'}"
+            )
+
+
+def told(written: Mapping[str, Any], stretch: Stretch) -> dict[str, Any]:
+    """What the coordinator is told of a task that has ended.
+
+    Args:
+        written: its result as `output.write` gave it.
+    """
+    return {
+        "number": stretch.number,
+        "steps": written["steps"],
+        "figures": output.figures(written),
+        "weightsSha256": written["weightsSha256"],
+    }
+
+
+def found(base: Path, stretch: Stretch) -> dict[str, Any] | None:
+    """The result of this very stretch, where a worker of the same pool has written it: it ended,
+    and the coordinator that it told of it has forgotten."""
+    try:
+        written = json.loads((folder(base, stretch) / RESULT).read_text())
+    except (OSError, ValueError):
+        return None
+    same = (written.get("pool"), written.get("number")) == (stretch.pool, stretch.number)
+    return told(written, stretch) if same else None
+
+
+def forget_state(base: Path, stretch: Stretch) -> None:
+    """Remove the state that was kept of a task."""
+    shutil.rmtree(state_folder(base, stretch), ignore_errors=True)
