@@ -79,7 +79,7 @@ class Coordination:
         self._asked[job.uid] = Asked(workers=action.workers, min_workers=action.min_workers)
         if action.generation_floor:
             self._settles[job.uid] = self._monotonic() + self._adoption_seconds + SETTLE_MARGIN
-        trainer, compression = split_trainer(action.trainer)
+        trainer, compression, _ = split_trainer(action.trainer)
         self._coordinator.open_task(
             Assignment(
                 task=job.uid,

@@ -1,8 +1,9 @@
 """Whether the spec may be worked on, and what of it is in force.
 
-First policy of a decision. Once a job has started, the spec.trainer and the spec.compression that
-it started with stay in force: an edit of them is told about and changes nothing. Numbers of
-workers may change at any time; those that `kubectl scale` sets beyond the bounds are clamped.
+First policy of a decision. Once a job has started, the spec.trainer, spec.compression and
+spec.tasks that it started with stay in force: an edit of them is told about and changes nothing.
+Numbers of workers may change at any time; those that `kubectl scale` sets beyond the bounds are
+clamped.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 from shardwise.api import conditions as c
 from shardwise.api.compression import Compression
 from shardwise.api.policy import RestartPolicy
-from shardwise.api.types import OptimizationJob, Trainer, split_trainer, trainer_sha256
+from shardwise.api.types import OptimizationJob, Tasks, Trainer, split_trainer, trainer_sha256
 from shardwise.api.validation import InvalidJob, validate
 from shardwise_operator.observe import Observed
 
@@ -59,7 +60,7 @@ def accept(observed: Observed) -> Acceptance:
             return _invalid(observed, invalid, started, kept or {}, kept_sha)
         job, message = clamped
         reason = c.REPLICAS_CLAMPED
-    now_sha = trainer_sha256(job.spec.trainer, job.spec.compression)
+    now_sha = trainer_sha256(job.spec.trainer, job.spec.compression, job.spec.tasks)
     changed = started and kept_sha not in ("", now_sha)
     if changed:
         reason = c.IMMUTABLE_FIELD_CHANGED
@@ -113,7 +114,9 @@ def _clamped(manifest: Mapping[str, Any]) -> tuple[OptimizationJob, str] | None:
     if not isinstance(workers, Mapping) or not isinstance(trainer, Mapping):
         return None
     asked, least, most = workers.get("replicas"), workers.get("min", 1), workers.get("max")
-    bounds = [number for number in (most, trainer.get("shards")) if isinstance(number, int)]
+    # A pool may have more workers than one task can use.
+    shards = trainer.get("shards") if spec.get("tasks") is None else None
+    bounds = [number for number in (most, shards) if isinstance(number, int)]
     if not isinstance(asked, int) or not isinstance(least, int) or not bounds:
         return None
     used = max(least, min(asked, *bounds))
@@ -130,24 +133,35 @@ def _clamped(manifest: Mapping[str, Any]) -> tuple[OptimizationJob, str] | None:
 
 
 def _sha(accepted: Mapping[str, Any]) -> str:
-    trainer, compression = split_trainer(accepted)
+    trainer, compression, tasks = split_trainer(accepted)
     try:
         return trainer_sha256(
             Trainer.model_validate(trainer),
             None if compression is None else Compression.model_validate(compression),
+            None if tasks is None else Tasks.model_validate(tasks),
         )
     except ValueError:
         return ""  # Another version's annotation: nothing to compare with.
 
 
 def _changed(job: OptimizationJob, kept: Mapping[str, Any] | None, kept_sha: str) -> str:
-    """The field that is not as it was, as far as what is left of the old ones tells."""
+    """The fields that are not as they were, as far as what is left of the old ones tells."""
+    spec = job.spec
     if kept is None:
-        added = trainer_sha256(job.spec.trainer) == kept_sha
-        return "spec.compression" if added else "spec.trainer or spec.compression"
-    trainer, compression = split_trainer(kept)
+        # Nothing but the hash is left: was something added beside what it names?
+        if trainer_sha256(spec.trainer) == kept_sha:
+            given = {"spec.compression": spec.compression, "spec.tasks": spec.tasks}
+            return " and ".join(name for name, part in given.items() if part is not None)
+        if trainer_sha256(spec.trainer, spec.compression) == kept_sha:
+            return "spec.tasks"
+        if trainer_sha256(spec.trainer, None, spec.tasks) == kept_sha:
+            return "spec.compression"
+        return "spec.trainer, spec.compression or spec.tasks"
+    trainer, compression, tasks = split_trainer(kept)
+    _, now_compression, now_tasks = split_trainer(job.trainer_json())
     changes = {
-        "spec.trainer": _sha(trainer) != trainer_sha256(job.spec.trainer),
-        "spec.compression": compression != split_trainer(job.trainer_json())[1],
+        "spec.trainer": _sha(trainer) != trainer_sha256(spec.trainer),
+        "spec.compression": compression != now_compression,
+        "spec.tasks": tasks != now_tasks,
     }
     return " and ".join(name for name, changed in changes.items() if changed) or "spec.trainer"

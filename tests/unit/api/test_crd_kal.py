@@ -21,6 +21,9 @@ MAPS = {
     "spec.trainer.parameters",
     "spec.compression.steps[].distill.student.parameters",
     "spec.compression.steps[].distill.teacher.parameters",
+    "spec.tasks.list[].parameters",
+    "spec.tasks.list[].compression.steps[].distill.student.parameters",
+    "spec.tasks.list[].compression.steps[].distill.teacher.parameters",
     "spec.template.metadata.labels",
     "spec.template.metadata.annotations",
 }
@@ -128,7 +131,7 @@ def test_ssatags() -> None:
         if kind == "map":
             keys = node["x-kubernetes-list-map-keys"]
             assert set(keys) <= set(node["items"]["required"]), path
-        elif node["items"]["type"] == "object":
+        elif node["items"].get("type") == "object":
             raise AssertionError(f"{path}: a list of objects is a map by some key")
 
 
@@ -146,7 +149,7 @@ def test_statusoptional_and_statussubresource() -> None:
 def test_enums_are_camel_case() -> None:
     for path, node in FIELDS.items():
         if "enum" in node and path not in LOWERCASE_ENUMS:
-            assert all(re.fullmatch("[A-Z][A-Za-z]*", value) for value in node["enum"]), path
+            assert all(re.fullmatch("[A-Z][A-Za-z0-9]*", value) for value in node["enum"]), path
 
 
 def test_jsontags() -> None:
@@ -156,7 +159,7 @@ def test_jsontags() -> None:
 
 def test_arrays_of_structs_have_a_required_field() -> None:
     for path, node in of_type("array").items():
-        if node["items"]["type"] == "object":
+        if node["items"].get("type") == "object":
             assert node["items"]["required"], path
 
 

@@ -161,8 +161,9 @@ def test_an_integer_and_its_text_are_different_parameters() -> None:
 def test_what_the_result_follows_from_has_the_compression_beside_the_trainer() -> None:
     steps = {"steps": [{"name": "int8", "quantize": {}}]}
     with_it, without = validate(manifest(compression=steps)), validate(manifest())
-    assert split_trainer(without.trainer_json()) == (without.spec.trainer.to_json(), None)
-    found, compression = split_trainer(with_it.trainer_json())
+    assert split_trainer(without.trainer_json()) == (without.spec.trainer.to_json(), None, None)
+    found, compression, tasks = split_trainer(with_it.trainer_json())
+    assert tasks is None
     assert found == without.trainer_json()
     assert with_it.spec.compression is not None
     assert compression == with_it.spec.compression.to_json()

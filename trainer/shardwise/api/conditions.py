@@ -77,6 +77,11 @@ ACTIVE_DEADLINE_EXCEEDED: Final = "ActiveDeadlineExceeded"
 OUTPUT_FAILED: Final = "OutputFailed"
 REFUSED_WORKER: Final = "RefusedWorker"
 
+# Why a pool of tasks failed.
+INVALID_TASKS: Final = "InvalidTasks"
+TOO_MANY_FAILED_TASKS: Final = "TooManyFailedTasks"
+NO_TASK_SUCCEEDED: Final = "NoTaskSucceeded"
+
 # How it ended well.
 COMPLETED: Final = "Completed"
 
@@ -115,5 +120,8 @@ REASONS: Final = (
     ACTIVE_DEADLINE_EXCEEDED,
     OUTPUT_FAILED,
     REFUSED_WORKER,
+    INVALID_TASKS,
+    TOO_MANY_FAILED_TASKS,
+    NO_TASK_SUCCEEDED,
     COMPLETED,
 )

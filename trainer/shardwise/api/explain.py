@@ -20,6 +20,7 @@ from shardwise.api.compression import (
 )
 from shardwise.api.policy import MANAGER_PATTERN, URL_PATTERN
 from shardwise.api.spec import ENTRYPOINT_PATTERN, OBJECT_NAME_PATTERN
+from shardwise.api.tasks import FIELD_PATTERN, TASK_NAME_PATTERN
 from shardwise.api.types import API_VERSION, KIND, OptimizationJob
 
 SHOWN_CHARACTERS = 60
@@ -38,6 +39,7 @@ _REMEDIES_BY_FIELD = {
         "give exactly one volume source, for example persistentVolumeClaim: {claimName: kept}"
     ),
     "spec.checkpoint.url": "write it with its scheme, for example s3://bucket/jobs",
+    "spec.tasks.workersPerTask": "write Auto, or an integer from 1 to 1024",
     "spec.managedBy": "write a name with a domain, for example kueue.x-k8s.io/multikueue",
 }
 
@@ -118,6 +120,8 @@ def _parameter(kind: str, field: str, value: object, context: Mapping[str, Any])
     if kind == "parameter_length":
         limit = context.get("limit", "")
         return f"{shown} is longer than {limit} characters", "put long texts into the code"
+    if kind == "parameter_number":
+        return f"{shown} is not a number", 'give an integer, or a decimal number as "0.001"'
     return f"{shown} is not an integer or a string", "give each part a parameter of its own"
 
 
@@ -171,6 +175,10 @@ def _pattern(shown: str, pattern: str, known: str | None) -> tuple[str, str]:
         MANAGER_PATTERN: "of the form domain/name",
         FRACTION_BELOW_ONE_PATTERN: 'a fraction from 0 to below 1, as "0.9"',
         FRACTION_PATTERN: 'a fraction from 0 to 1, as "0.01"',
+        FIELD_PATTERN: (
+            "trainer.epochs, .steps, .batchSize or .seed, or compression.<step's name>.<path>"
+        ),
+        TASK_NAME_PATTERN: "a name of lowercase letters, digits and dashes",
         POSITIVE_PATTERN: 'a positive number, as "0.01"',
     }.get(pattern, f"of the form {pattern}")
     return f"{shown} is not {form}", known or "correct it"

@@ -137,10 +137,13 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(
         at="spec",
         field="spec.workers.replicas",
-        expression="self.workers.replicas <= self.trainer.shards",
+        # A pool may have more workers than one task can use.
+        expression="has(self.tasks) || self.workers.replicas <= self.trainer.shards",
         message="spec.workers.replicas must not be more than spec.trainer.shards",
         remedy="lower replicas or raise shards",
-        holds=lambda job: job.spec.workers.replicas <= job.spec.trainer.shards,
+        holds=lambda job: (
+            job.spec.tasks is not None or job.spec.workers.replicas <= job.spec.trainer.shards
+        ),
         value=lambda job: job.spec.workers.replicas,
         problem=lambda job: (
             f"{job.spec.workers.replicas} is more than"
@@ -150,10 +153,13 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(
         at="spec",
         field="spec.workers.max",
-        expression="!has(self.workers.max) || self.workers.max <= self.trainer.shards",
+        expression="has(self.tasks) || !has(self.workers.max)"
+        " || self.workers.max <= self.trainer.shards",
         message="spec.workers.max must not be more than spec.trainer.shards",
         remedy="lower max or raise shards",
-        holds=lambda job: _most_workers(job) <= job.spec.trainer.shards,
+        holds=lambda job: (
+            job.spec.tasks is not None or _most_workers(job) <= job.spec.trainer.shards
+        ),
         value=lambda job: job.spec.workers.max,
         problem=lambda job: (
             f"{job.spec.workers.max} is more than spec.trainer.shards ({job.spec.trainer.shards})"
@@ -253,6 +259,15 @@ TRAINER_IMMUTABLE: Final = Immutable(
     same=lambda new, old: new.trainer == old.trainer,
 )
 
+TASKS_IMMUTABLE: Final = Immutable(
+    at="spec",
+    message="spec.tasks cannot be changed: the result follows from it",
+    remedy="create a new job with another name",
+    same=lambda new, old: new.tasks == old.tasks,
+    expression="has(self.tasks) == has(oldSelf.tasks)"
+    " && (!has(self.tasks) || self.tasks == oldSelf.tasks)",
+)
+
 MANAGER_IMMUTABLE: Final = Immutable(
     at="spec",
     message="spec.managedBy cannot be changed: another controller may have begun the job",
@@ -275,6 +290,7 @@ CEL_RULES: Final[tuple[Rule | Immutable, ...]] = (
     *RULES,
     TRAINER_IMMUTABLE,
     COMPRESSION_IMMUTABLE,
+    TASKS_IMMUTABLE,
     MANAGER_IMMUTABLE,
 )
 """What the CRD carries."""

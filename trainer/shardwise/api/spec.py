@@ -11,11 +11,11 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic import Field, StringConstraints
 
 from shardwise.api.base import INT32, INT64, OPEN, SAFE_INTEGER, SpecModel
 from shardwise.api.compression import Compression
+from shardwise.api.parameters import IDENTIFIER, ParameterName, ParameterValue
 from shardwise.api.policy import (
     Checkpoint,
     CleanPodPolicy,
@@ -25,54 +25,19 @@ from shardwise.api.policy import (
     SecondsOrNone,
     StallSeconds,
 )
+from shardwise.api.tasks import Tasks
 
-IDENTIFIER = "[A-Za-z_][A-Za-z0-9_]*"
 ENTRYPOINT_PATTERN = rf"^{IDENTIFIER}(\.{IDENTIFIER})*:{IDENTIFIER}$"
 OBJECT_NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
 
 MAX_SHARDS = 1024
-MAX_PARAMETER_LENGTH = 1024
 MAX_PODS = 1024
 COMPRESSION = "compression"
 """The key of spec.compression beside the trainer's fields; see `trainer_json`."""
+TASKS = "tasks"
+"""Likewise that of spec.tasks."""
 
 
-def _parameter(value: Any) -> Any:
-    """Integers and strings pass as they are. A float's text differs between writers, so a float
-    travels as a string, whose bytes everyone sees alike."""
-    if isinstance(value, bool):
-        raise PydanticCustomError("parameter_bool", "is a boolean")
-    if isinstance(value, float):
-        raise PydanticCustomError("parameter_float", "is a fraction")
-    if isinstance(value, int):
-        if abs(value) > SAFE_INTEGER:
-            raise PydanticCustomError("parameter_size", "is an integer beyond 2**53 - 1")
-        return value
-    if isinstance(value, str):
-        if len(value) > MAX_PARAMETER_LENGTH:
-            raise PydanticCustomError(
-                "parameter_length",
-                "is longer than {limit} characters",
-                {"limit": MAX_PARAMETER_LENGTH},
-            )
-        return value
-    raise PydanticCustomError("parameter_type", "is neither an integer nor a string")
-
-
-ParameterValue = Annotated[
-    int | str,
-    BeforeValidator(_parameter),
-    WithJsonSchema(
-        {
-            "anyOf": [{"type": "integer"}, {"type": "string"}],
-            "x-kubernetes-int-or-string": True,
-            "maxLength": MAX_PARAMETER_LENGTH,
-            "minimum": -SAFE_INTEGER,
-            "maximum": SAFE_INTEGER,
-        }
-    ),
-]
-ParameterName = Annotated[str, StringConstraints(max_length=63, pattern=f"^{IDENTIFIER}$")]
 LabelValue = Annotated[str, StringConstraints(max_length=63)]
 AnnotationValue = Annotated[str, StringConstraints(max_length=4096)]
 
@@ -124,7 +89,7 @@ class Trainer(SpecModel):
     shards: Annotated[int, Field(ge=1, le=MAX_SHARDS, json_schema_extra=INT32)]
     """shards is the number of parts that every batch is cut into. Their gradients are summed in
     a fixed order, so the result does not depend on the number of workers. It is also the most
-    workers that the job can use."""
+    workers that the job can use; with spec.tasks, that each of its tasks can use."""
 
     seed: Annotated[int, Field(ge=0, le=SAFE_INTEGER, json_schema_extra=INT64)] = 0
     """seed is what all random choices follow from: initial weights, order of the data, dropout."""
@@ -219,6 +184,10 @@ class OptimizationJobSpec(SpecModel):
     """compression is what is done to the model after it is trained: pruning, quantization,
     distillation. It cannot be changed after the job is created."""
 
+    tasks: Tasks | None = None
+    """tasks makes the workers a pool that trains many tasks, one after the other and side by side.
+    When it is absent, the job trains one. It cannot be changed after the job is created."""
+
     checkpoint: Checkpoint | None = None
     """checkpoint is where and how often the state of the training is kept. When it is absent,
     the training survives for as long as one of its workers does. A change takes effect for
@@ -264,23 +233,34 @@ class OptimizationJobSpec(SpecModel):
     """template changes the worker pods: labels, annotations, and any part of their spec."""
 
 
-def trainer_json(trainer: Trainer, compression: Compression | None = None) -> dict[str, Any]:
+def trainer_json(
+    trainer: Trainer, compression: Compression | None = None, tasks: Tasks | None = None
+) -> dict[str, Any]:
     """What must not change once a job has begun: `spec.trainer` with its defaults, and beside its
-    fields `compression`, spec.compression with its own, where the job has one."""
+    fields `compression` and `tasks`, spec.compression and spec.tasks with theirs, where the job
+    has them."""
     found = trainer.to_json()
-    return found if compression is None else found | {COMPRESSION: compression.to_json()}
+    if compression is not None:
+        found[COMPRESSION] = compression.to_json()
+    if tasks is not None:
+        found[TASKS] = tasks.to_json()
+    return found
 
 
-def split_trainer(found: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """spec.trainer and spec.compression of what `trainer_json` gave."""
-    trainer = {key: value for key, value in found.items() if key != COMPRESSION}
-    return trainer, found.get(COMPRESSION)
+def split_trainer(
+    found: Mapping[str, Any],
+) -> tuple[dict[str, Any], dict[str, Any] | None, dict[str, Any] | None]:
+    """spec.trainer, spec.compression and spec.tasks of what `trainer_json` gave."""
+    trainer = {key: value for key, value in found.items() if key not in (COMPRESSION, TASKS)}
+    return trainer, found.get(COMPRESSION), found.get(TASKS)
 
 
-def trainer_sha256(trainer: Trainer, compression: Compression | None = None) -> str:
-    """Names what is trained and what is done to it then: equal for equal trainers and
-    compressions, whatever the order or the defaults left out. `status.specSha256` keeps it, so
-    that a change shows on clusters without CEL."""
-    found = trainer_json(trainer, compression)
+def trainer_sha256(
+    trainer: Trainer, compression: Compression | None = None, tasks: Tasks | None = None
+) -> str:
+    """Names what is trained and what is done to it then: equal for equal trainers, compressions
+    and tasks, whatever the order or the defaults left out. `status.specSha256` keeps it, so that
+    a change shows on clusters without CEL."""
+    found = trainer_json(trainer, compression, tasks)
     text = json.dumps(found, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -11,12 +11,12 @@ from pydantic import ConfigDict, Field, StringConstraints
 
 from shardwise.api.base import Model, SpecModel, Time
 from shardwise.api.compression import Artifact, Compression, CompressionRow, CompressionStatus
+from shardwise.api.parameters import ParameterValue
 from shardwise.api.policy import Checkpoint, RestartPolicy
 from shardwise.api.spec import (
     CodeSource,
     OptimizationJobSpec,
     Output,
-    ParameterValue,
     Template,
     TemplateMetadata,
     Trainer,
@@ -26,6 +26,7 @@ from shardwise.api.spec import (
     trainer_sha256,
 )
 from shardwise.api.status import (
+    BestTask,
     CauseCount,
     CheckpointStatus,
     CodeStatus,
@@ -40,7 +41,21 @@ from shardwise.api.status import (
     RestartsStatus,
     Result,
     State,
+    TaskParameter,
+    TaskRow,
+    TasksStatus,
+    TaskState,
     WorkersStatus,
+)
+from shardwise.api.tasks import (
+    EarlyStopping,
+    Objective,
+    Range,
+    Sweep,
+    SweepParameter,
+    TaskItem,
+    Tasks,
+    When,
 )
 
 GROUP: Final = "shardwise.dev"
@@ -102,7 +117,7 @@ class OptimizationJob(SpecModel):
 
     def trainer_json(self) -> dict[str, Any]:
         """All that the result follows from, as the operator keeps it; `split_trainer` parts it."""
-        return trainer_json(self.spec.trainer, self.spec.compression)
+        return trainer_json(self.spec.trainer, self.spec.compression, self.spec.tasks)
 
 
 __all__ = [
@@ -116,6 +131,7 @@ __all__ = [
     "SINGULAR",
     "VERSION",
     "Artifact",
+    "BestTask",
     "CauseCount",
     "Checkpoint",
     "CheckpointStatus",
@@ -125,25 +141,37 @@ __all__ = [
     "CompressionRow",
     "CompressionStatus",
     "Condition",
+    "EarlyStopping",
     "GoodputPart",
     "LastFailure",
     "LastRecovery",
     "Metric",
     "ObjectMeta",
+    "Objective",
     "OptimizationJob",
     "OptimizationJobSpec",
     "OptimizationJobStatus",
     "Output",
     "ParameterValue",
     "Progress",
+    "Range",
     "Restart",
     "RestartPolicy",
     "RestartsStatus",
     "Result",
     "State",
+    "Sweep",
+    "SweepParameter",
+    "TaskItem",
+    "TaskParameter",
+    "TaskRow",
+    "TaskState",
+    "Tasks",
+    "TasksStatus",
     "Template",
     "TemplateMetadata",
     "Trainer",
+    "When",
     "Workers",
     "WorkersStatus",
     "split_trainer",
