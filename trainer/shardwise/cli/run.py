@@ -55,7 +55,7 @@ def run(
         click.echo(f"Error: {error}", err=True)
         context.exit(USAGE)
     name, count = job.metadata.name, workers or job.spec.workers.replicas
-    if count > job.spec.trainer.shards:
+    if job.spec.tasks is None and count > job.spec.trainer.shards:
         click.echo(
             f"Error: --workers: {count} is more than spec.trainer.shards "
             f"({job.spec.trainer.shards}); lower it, or raise shards",
@@ -92,6 +92,6 @@ def _print_result(name: str, directory: Path) -> None:
     metrics = ", ".join(f"{key} {value:.4f}" for key, value in result["metrics"].items())
     click.echo(
         f"{name}: succeeded: {result['steps']} steps in {result['seconds']:.1f} s, {metrics}\n"
-        f"weightsSha256 {result['weightsSha256']}\n"
+        f"weightsSha256 {result.get('weightsSha256', '-')}\n"
         f"{directory}"
     )

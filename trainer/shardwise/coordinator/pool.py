@@ -30,22 +30,24 @@ from shardwise.coordinator.report import (
 )
 from shardwise.coordinator.spent import Spent
 from shardwise.coordinator.standing import Standing
-from shardwise.sweep import Schedule
+from shardwise.sweep import RecordError, Schedule
 from shardwise.sweep import Stretch as Planned
 
 COLLECT = "+collect"
 """The name of the last work, which no task can have."""
 AUTO = "Auto"
+OOM_KILLED = "OOMKilled"
 BLAMELESS = frozenset({"", "Signal 9", "Signal 15"})
 """Ends of a process that another has brought about; any other is held against its task."""
 SHOWN = 64
 RETRIES = 2
+NO_FIGURE = "NoFigure"
 MESSAGE_LENGTH = 500
 DEATHS = 10
 """Workers that one task may lose without getting any further."""
 FATAL = frozenset({conditions.INVALID_TASKS, conditions.OUTPUT_FAILED, conditions.REFUSED_WORKER})
 """What would befall every other task as well."""
-RETRIED = frozenset({conditions.WORKER_LOST, conditions.OOM_KILLED})
+RETRIED = frozenset({conditions.WORKER_LOST, OOM_KILLED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,8 @@ class Pool:
     ) -> None:
         self.assignment = assignment
         tasks = assignment.tasks
-        self.schedule, unfinished = Schedule.restore(tasks, assignment.trainer, assignment.record)
+        self.failure: Failure | None = None
+        self.schedule, unfinished = self._restored()
         self.objectives = tuple(str(each["metric"]) for each in tasks.get("objectives") or ())
         self.standing = Standing(tasks.get("objectives") or ())
         self.running: dict[str, Running] = {}
@@ -149,7 +152,6 @@ class Pool:
         """The trials that ended last."""
         self.idle: dict[str, int] = {}
         """Workers that wait for work, and their index."""
-        self.failure: Failure | None = None
         self.result: Mapping[str, Any] | None = None
         self.spent = Spent(began=now, marked=now)
         self.steps_ended = 0
@@ -169,6 +171,17 @@ class Pool:
         for planned, values in self.schedule.told():
             self._remember(planned, values)
         self.ended_here = 0
+
+    def _restored(self) -> tuple[Schedule, tuple[Planned, ...]]:
+        """The schedule as an earlier coordinator had it, and what was begun."""
+        given = self.assignment
+        if given.record:
+            try:
+                return Schedule.restore(given.tasks, given.trainer, given.record)
+            except RecordError as error:
+                message = f"{error}; delete the job and create it again"
+                self.failure = Failure(reason=conditions.INVALID_TASKS, message=message)
+        return Schedule(given.tasks, given.trainer), ()
 
     # Queries.
 
@@ -289,10 +302,7 @@ class Pool:
             self._queue.appendleft(planned)
             self._set(planned.trial, replace(row, state="Pending"))
             return
-        self._set(planned.trial, replace(row, state="Failed"))
-        self.ended.append(planned.trial)
-        self.schedule.tell(planned.number, None)
-        self._check_failures()
+        self._fail_task(planned, row)
 
     def resize(self, workers: int) -> None:
         """The pool is to have another number of workers; they come and go by themselves."""
@@ -511,12 +521,12 @@ class Pool:
 
     def _blame(self, task: str, last_end: str, now: float) -> None:
         """A worker's process ended by what it did at this task."""
-        reason = conditions.OOM_KILLED if last_end == conditions.OOM_KILLED else (
+        reason = OOM_KILLED if last_end == OOM_KILLED else (
             conditions.WORKER_LOST
         )
         remedy = (
             "raise the memory limit in spec.template.spec.containers, or make the task smaller"
-            if reason == conditions.OOM_KILLED
+            if reason == OOM_KILLED
             else "see the log of its worker"
         )
         message = f"the worker's process ended with {last_end}; {remedy}"
@@ -528,6 +538,7 @@ class Pool:
         """A stretch has its result."""
         figures = {str(k): float(v) for k, v in (result.get("figures") or {}).items()}
         values = [figures.get(name, math.nan) for name in self.objectives]
+        lacking = [name for name in self.objectives if math.isnan(figures.get(name, math.nan))]
         blank = TaskRow(name=planned.name, state="Running", parameters=dict(planned.assigned))
         row = self.rows.get(planned.trial, blank)
         row = replace(
@@ -540,12 +551,22 @@ class Pool:
             reason="",
             message="",
         )
+        if lacking:
+            message = f"spec.tasks.objectives: its result has no {lacking[0]} that is a number"
+            self._fail_task(planned, replace(row, reason=NO_FIGURE, message=message))
+            return
         ends = planned.until is None
         self._set(planned.trial, replace(row, state="Succeeded" if ends else "Pending"))
         self.schedule.tell(planned.number, values)
         if ends:
             self.ended.append(planned.trial)
             self.standing.add(planned.trial, values)
+
+    def _fail_task(self, planned: Planned, row: TaskRow) -> None:
+        self._set(planned.trial, replace(row, state="Failed"))
+        self.ended.append(planned.trial)
+        self.schedule.tell(planned.number, None)
+        self._check_failures()
 
     def _remember(self, planned: Planned, values: Sequence[float] | None) -> None:
         """What the record tells of a stretch."""

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from shardwise.coordinator import pool_report
 from shardwise.coordinator.connection import Connection
@@ -74,7 +74,8 @@ class HostedPool:
         # A worker says nothing while it waits: what comes is the end of its connection.
         ended = asyncio.create_task(connection.receive())
         try:
-            await asyncio.wait({placed, ended}, return_when=asyncio.FIRST_COMPLETED)
+            either: set[asyncio.Future[Any]] = {placed, ended}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         finally:
             ended.cancel()
             await asyncio.wait({ended})

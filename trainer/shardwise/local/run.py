@@ -11,12 +11,14 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
 import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from shardwise.api import conditions, environment
 from shardwise.api.types import OptimizationJob
@@ -26,6 +28,7 @@ from shardwise.coordinator import (
     Failure,
     Hello,
     Identity,
+    PoolAssignment,
     Refused,
     TaskReport,
 )
@@ -93,18 +96,29 @@ class LocalRun:
         self._port = 0
         spec = job.spec
         assert job.metadata.name is not None
-        self._assignment = Assignment(
-            task=TASK,
-            name=job.metadata.name,
-            workers=setting.workers,
-            min_workers=min(spec.workers.min, setting.workers),
-            gather_seconds=GATHER_SECONDS,
-            trainer=spec.trainer.model_dump(mode="json", by_alias=True, exclude_none=True),
-            checkpoint=None if spec.checkpoint is None else spec.checkpoint.to_json(),
-            compression=None if spec.compression is None else spec.compression.to_json(),
-            report_seconds=REPORT_SECONDS,
-            detection_seconds=spec.workers.detection_milliseconds / 1000,
-        )
+        shared: dict[str, Any] = {
+            "name": job.metadata.name,
+            "workers": setting.workers,
+            "trainer": spec.trainer.model_dump(mode="json", by_alias=True, exclude_none=True),
+            "checkpoint": None if spec.checkpoint is None else spec.checkpoint.to_json(),
+            "compression": None if spec.compression is None else spec.compression.to_json(),
+            "report_seconds": REPORT_SECONDS,
+            "detection_seconds": spec.workers.detection_milliseconds / 1000,
+        }
+        self._assignment: Assignment | PoolAssignment
+        if spec.tasks is not None:
+            # Another run's results in this folder are not this one's.
+            self._key = secrets.token_hex(8)
+            tasks = spec.tasks.to_json()
+            self._assignment = PoolAssignment(pool=self._key, tasks=tasks, **shared)
+        else:
+            self._key = TASK
+            self._assignment = Assignment(
+                task=TASK,
+                min_workers=min(spec.workers.min, setting.workers),
+                gather_seconds=GATHER_SECONDS,
+                **shared,
+            )
         self._checkpoints: str | None = None
         if spec.checkpoint is not None:
             self._checkpoints = spec.checkpoint.url or str(setting.output / "checkpoints")
@@ -115,7 +129,7 @@ class LocalRun:
         async def authenticate(hello: Hello) -> Identity:
             if not secrets.compare_digest(hello.token, self._token):
                 raise Refused("WrongToken", "the token is not the one of this run")
-            return Identity(task=TASK, worker=hello.worker, index=hello.index)
+            return Identity(task=self._key, worker=hello.worker, index=hello.index)
 
         return Coordinator(
             authenticate=authenticate,
@@ -124,8 +138,16 @@ class LocalRun:
 
     async def start(self) -> None:
         self._port = await self.coordinator.start(self.host, self._port)
-        self.coordinator.open_task(self._assignment)
+        if isinstance(self._assignment, PoolAssignment):
+            shutil.rmtree(self.setting.output / "tasks", ignore_errors=True)
+        self._open(self._assignment)
         self.launcher = await self._launch()
+
+    def _open(self, assignment: Assignment | PoolAssignment) -> None:
+        if isinstance(assignment, PoolAssignment):
+            self.coordinator.open_pool(assignment)
+        else:
+            self.coordinator.open_task(assignment)
 
     def add_worker(self, index: int) -> None:
         """Start one more worker: a free index, or one whose worker has left."""
@@ -135,19 +157,26 @@ class LocalRun:
     async def restart_coordinator(self) -> None:
         """What an operator's restart is to the workers: the next one knows only the high-water
         mark of generations and the totals."""
-        before = self.coordinator.report(TASK)
-        assert before is not None
+        before = self.report()
         await self.coordinator.stop()
         self.coordinator = self._coordinator()
         await self.coordinator.start(self.host, self._port)
-        self.coordinator.open_task(
+        totals: dict[str, Any] = {
+            "recoveries": before.recoveries,
+            "seconds": before.seconds,
+            "lost_steps": before.lost_steps,
+        }
+        if isinstance(self._assignment, PoolAssignment):
+            assert before.tasks is not None
+            record = before.tasks.record
+            self._open(replace(self._assignment, began=True, record=record, **totals))
+            return
+        self._open(
             replace(
                 self._assignment,
                 generation_floor=before.generation,
-                recoveries=before.recoveries,
-                seconds=before.seconds,
-                lost_steps=before.lost_steps,
                 reached_step=0 if before.progress is None else before.progress.step,
+                **totals,
             )
         )
 
@@ -157,7 +186,7 @@ class LocalRun:
         return self._folder / "faults"
 
     def report(self) -> TaskReport:
-        report = self.coordinator.report(TASK)
+        report = self.coordinator.report(self._key)
         assert report is not None, "the task is open until the run ends"
         return report
 
@@ -181,7 +210,7 @@ class LocalRun:
                 report = self.report()
                 show(report)
                 if stop.done():
-                    self.coordinator.close_task(TASK, INTERRUPTED, "interrupted")
+                    self.coordinator.close_task(self._key, INTERRUPTED, "interrupted")
                     return Ended(report, None, interrupted=True)
                 if report.state in ("finished", "failed"):
                     return Ended(report, report.failure)
@@ -240,6 +269,8 @@ class LocalRun:
             # User code beside the manifest or in the folder one stands in, as `python` has it.
             "PYTHONPATH": os.pathsep.join(filter(None, [str(Path.cwd()), os.getenv("PYTHONPATH")])),
         }
+        if isinstance(self._assignment, PoolAssignment):
+            environ[environment.POOL] = "1"
         if self._checkpoints is not None:
             environ[environment.CHECKPOINT] = self._checkpoints
         if setting.watchdog_seconds is not None:
