@@ -155,7 +155,9 @@ class Pool:
         self.result: Mapping[str, Any] | None = None
         self.spent = Spent(began=now, marked=now)
         self.steps_ended = 0
-        """Steps of the tasks that no worker is at."""
+        """Steps of the tasks that no worker is at, as far as they are known."""
+        self.tasks_stepped = 0
+        """How many tasks these are of."""
         self.ended_here = 0
         """Tasks that have ended under this coordinator."""
         self.last_loss = 0.0
@@ -584,11 +586,16 @@ class Pool:
         before = self.rows.get(trial)
         if before is not None:
             self.counts[before.state] -= 1
-            self.steps_ended -= 0 if before.state == "Running" else before.step
+            self._count_steps(before, -1)
         self.counts[row.state] += 1
-        self.steps_ended += 0 if row.state == "Running" else row.step
+        self._count_steps(row, 1)
         self.ended_here += row.state in ("Succeeded", "Failed")
         self.rows[trial] = row
+
+    def _count_steps(self, row: TaskRow, sign: int) -> None:
+        if row.state != "Running" and row.step:
+            self.steps_ended += sign * row.step
+            self.tasks_stepped += sign
 
     def _check_failures(self) -> None:
         if self.counts["Failed"] > self._budget("maxFailedTasks"):

@@ -114,14 +114,13 @@ def _progress(pool: Pool, now: float) -> Progress | None:
     ended = sum(pool.counts[state] for state in ("Succeeded", "Failed", "Stopped"))
     if not current and not ended:
         return None
-    begun, total = sum(pool.counts.values()), pool.schedule.total
-    done = pool.steps_ended + sum(each.step for each in current)
-    each_total = (
-        pool.steps_ended + sum(progress.total_steps for progress in current)
-    ) / max(1, ended + pool.counts["Pending"] + len(current))
-    expected = max(done, round(each_total * max(total, begun)))
-    if ended == total:
-        expected = done
+    total = pool.schedule.total
+    known = pool.steps_ended + sum(progress.total_steps for progress in current)
+    each_task = known / max(1, pool.tasks_stepped + len(current))
+    # Of what an earlier coordinator saw end, only the results are remembered.
+    forgotten = ended + pool.counts["Pending"] - pool.tasks_stepped
+    done = round(pool.steps_ended + forgotten * each_task) + sum(each.step for each in current)
+    expected = done if ended == total else max(done, round(each_task * total))
     passed = max(1e-9, now - pool.spent.began)
     rate = pool.ended_here / passed
     latest = max(current, key=lambda progress: progress.at, default=None)
