@@ -1,0 +1,286 @@
+"""The tasks of a job as stretches of training, in an order that follows from the spec and from the
+results alone: not from the pool, nor from when its workers come, go and end.
+
+Pure: whoever runs the stretches calls `next` and `tell`, and keeps `record`.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from shardwise.sweep.algorithms import Algorithm, algorithm
+from shardwise.sweep.order import GivenOrder, Order, Plan, VirtualOrder
+from shardwise.sweep.record import Precision, Record, RecordError, Values
+from shardwise.sweep.space import Space, Value
+
+PARALLELISM = 4
+"""How many results the next suggestion does not wait for, where the spec does not say."""
+REDUCTION_FACTOR = 3
+
+State = Literal["Pending", "Running", "Waiting", "Succeeded", "Failed", "Stopped"]
+"""`Waiting`: at a rung, and neither promoted nor out of the question."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """One stretch of one task's training, to be run for real.
+
+    Args:
+        trial: the task's number, from 0.
+        name: the task's name: `task-7`, or the list item's.
+        assigned: values by sweep parameter; of a list item, its `parameters`.
+        item: the list item as JSON has it; None: the task is of a sweep.
+        rung: from 0; the last one ends the training.
+        until: epochs or steps, whichever spec.trainer has, to train to; None: to the end.
+        number: its place in the order of all stretches.
+    """
+
+    trial: int
+    name: str
+    assigned: Mapping[str, Value]
+    item: Mapping[str, Any] | None
+    rung: int
+    until: int | None
+    number: int
+
+
+class Schedule:
+    """The tasks of one job.
+
+    Args:
+        tasks: spec.tasks as JSON has it; what is absent has its default.
+        trainer: spec.trainer as JSON has it.
+
+    Raises:
+        ValueError: they contradict each other in a way that validation should have refused.
+    """
+
+    def __init__(self, tasks: Mapping[str, Any], trainer: Mapping[str, Any]) -> None:
+        self._list: Sequence[Mapping[str, Any]] | None = tasks.get("list")
+        self._directions = [item["direction"] for item in tasks.get("objectives") or ()]
+        self._algorithm: Algorithm | None = None
+        self._order: Order
+        stretches = 1
+        if self._list is not None:
+            self.total = len(self._list)
+            self._order = GivenOrder(range(self.total))
+        else:
+            space = Space(tasks["sweep"]["parameters"])
+            self._algorithm = algorithm(tasks, space)
+            self.total = self._algorithm.total
+            stopping = tasks["sweep"].get("earlyStopping") or {}
+            stretches += len(stopping.get("rungs", ()))
+            lengths = _Lengths(self._algorithm, space, trainer)
+            self._order = _order(tasks, self._algorithm, lengths, self._directions)
+        self._precision = Precision.of(self.total * stretches, len(self._directions))
+        self._begun: list[Plan] = []
+        self._ready: Plan | None = None
+        self._results: dict[int, Values | None] = {}
+        self._newest: dict[int, int] = {}
+        """By trial, the number of the stretch that was begun last."""
+        self._values: dict[int, Values] = {}
+        """By trial, the newest results."""
+        self._check = 0
+        """A checksum of what an adaptive algorithm suggested."""
+        self._record: str | None = None
+
+    def next(self) -> Stretch | None:
+        """The next stretch to begin. None: it waits for results, or there is no more."""
+        plan = self._peek()
+        if plan is None:
+            return None
+        self._ready = self._record = None
+        return self._stretch(self._begin(plan))
+
+    def tell(self, number: int, values: Sequence[float] | None) -> None:
+        """What a stretch came to. Telling again changes nothing.
+
+        Args:
+            number: the stretch's.
+            values: the objectives in order; None, or a NaN among them: it failed. They are
+                rounded to float32, or to fewer digits where there are more than about 11,000
+                values in all (`record.Precision`), so that they fit into the record.
+
+        Raises:
+            ValueError: no such stretch was begun, or the number of values is wrong.
+        """
+        if not 0 <= number < len(self._begun):
+            raise ValueError(f"stretch {number} was not begun; {len(self._begun)} were")
+        if values is not None and len(values) != len(self._directions):
+            raise ValueError(
+                f"stretch {number} has {len(values)} values for {len(self._directions)} objectives"
+            )
+        if number in self._results:
+            return
+        self._record = None
+        if values is None or any(math.isnan(value) for value in values):
+            self._take(number, None)
+        else:
+            self._take(number, tuple(self._precision.round(value) for value in values))
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether `next` will never give another one, and all results are told."""
+        return self._peek() is None and self._order.idle and len(self._results) == len(self._begun)
+
+    def stopped(self, trial: int) -> bool:
+        """Whether a trial was ended by early stopping: it can never be promoted any more."""
+        return self.state(trial) == "Stopped"
+
+    def state(self, trial: int) -> State:
+        """Where a trial stands."""
+        number = self._newest.get(trial)
+        if number is None:
+            return "Pending"
+        if number not in self._results:
+            return "Running"
+        if self._results[number] is None:
+            return "Failed"
+        if self._begun[number].until is None:
+            return "Succeeded"
+        # First what has come to be known, then what follows from it.
+        return "Stopped" if self.exhausted or self._order.stopped(trial) else "Waiting"
+
+    def values(self, trial: int) -> Values | None:
+        """The newest results of a trial, as they were rounded, at whatever rung; of one that
+        failed later, those before. None: there are none."""
+        return self._values.get(trial)
+
+    def name(self, trial: int) -> str:
+        """A task's name."""
+        return f"task-{trial}" if self._list is None else str(self._list[trial]["name"])
+
+    def assigned(self, trial: int) -> Mapping[str, Value]:
+        """A task's values by sweep parameter; of a list item, its `parameters`.
+
+        Raises:
+            KeyError: TPE or NSGA2 have not suggested it yet.
+        """
+        if self._list is not None:
+            return dict(self._list[trial].get("parameters") or {})
+        assert self._algorithm is not None
+        return self._algorithm.assigned(trial)
+
+    def record(self) -> str:
+        """What was begun and what it came to, as text of at most 64 KiB, for `restore`."""
+        if self._record is None:
+            record = Record(len(self._begun), self._results, self._check)
+            self._record = record.encode(self._precision, len(self._directions))
+        return self._record
+
+    @classmethod
+    def restore(
+        cls, tasks: Mapping[str, Any], trainer: Mapping[str, Any], record: str
+    ) -> tuple[Schedule, tuple[Stretch, ...]]:
+        """A schedule as it was when it gave the record, and what is to be done first: the
+        stretches that were begun and have no result, by number.
+
+        Args:
+            tasks, trainer: as the first schedule's.
+            record: what it gave.
+
+        Raises:
+            RecordError: the record is damaged or of another spec; or what it replays to differs,
+                because another version of Optuna suggests other values.
+        """
+        schedule = cls(tasks, trainer)
+        kept = Record.decode(record, schedule._precision, len(schedule._directions))
+        for number in range(kept.begun):
+            plan = schedule._order.next(kept.results)
+            if plan is None:
+                raise RecordError(
+                    f"the record of the tasks has {kept.begun} stretches, and the spec gives "
+                    f"{number}: it is of another spec or version"
+                )
+            schedule._begin(plan)
+        for number, values in kept.results.items():
+            schedule._take(number, values)
+        if schedule._check != kept.check:
+            raise RecordError(
+                "the tasks suggested anew differ from those in the record: it was written with "
+                "another version of Optuna, or on another type of CPU"
+            )
+        open_ones = [n for n in range(kept.begun) if n not in kept.results]
+        return schedule, tuple(schedule._stretch(number) for number in open_ones)
+
+    def _peek(self) -> Plan | None:
+        if self._ready is None:
+            self._ready = self._order.next(self._results)
+        return self._ready
+
+    def _begin(self, plan: Plan) -> int:
+        number = len(self._begun)
+        self._begun.append(plan)
+        self._newest[plan.trial] = number
+        if self._algorithm is not None and self._algorithm.adaptive and not plan.rung:
+            suggested = repr(sorted(self.assigned(plan.trial).items()))
+            self._check = zlib.crc32(suggested.encode(), self._check)
+        return number
+
+    def _take(self, number: int, values: Values | None) -> None:
+        self._results[number] = values
+        if values is not None:
+            self._values[self._begun[number].trial] = values
+
+    def _stretch(self, number: int) -> Stretch:
+        plan = self._begun[number]
+        return Stretch(
+            trial=plan.trial,
+            name=self.name(plan.trial),
+            assigned=self.assigned(plan.trial),
+            item=None if self._list is None else self._list[plan.trial],
+            rung=plan.rung,
+            until=plan.until,
+            number=number,
+        )
+
+
+class _Lengths:
+    """How long a trial's training is: spec.trainer's epochs or steps, or what the sweep sets."""
+
+    def __init__(self, algorithm: Algorithm, space: Space, trainer: Mapping[str, Any]) -> None:
+        unit = "steps" if trainer.get("steps") is not None else "epochs"
+        self._given = trainer.get(unit) or 1
+        self._parameter = space.by_field(f"trainer.{unit}")
+        # A step's samples; those of an epoch are the same for all.
+        self._batch = space.by_field("trainer.batchSize") if unit == "steps" else None
+        self._batch_given = trainer.get("batchSize") or 1
+        self._algorithm = algorithm
+        self.differ = self._parameter is not None or self._batch is not None
+
+    def __call__(self, trial: int) -> int:
+        return self._value(trial, self._parameter, self._given)
+
+    def work(self, trial: int) -> int:
+        """In proportion to the time that the trial is expected to take."""
+        return self(trial) * self._value(trial, self._batch, self._batch_given)
+
+    def _value(self, trial: int, parameter: Any, given: int) -> int:
+        value = None if parameter is None else self._algorithm.value(trial, parameter)
+        return given if value is None else int(value)
+
+
+def _order(
+    tasks: Mapping[str, Any], algorithm: Algorithm, lengths: _Lengths, directions: list[str]
+) -> Order:
+    stopping = tasks["sweep"].get("earlyStopping")
+    if not algorithm.adaptive and not stopping:
+        trials = range(algorithm.total)
+        if not lengths.differ:
+            return GivenOrder(trials)
+        work = [lengths.work(trial) for trial in trials]
+        return GivenOrder(sorted(trials, key=lambda trial: (-work[trial], trial)))
+    if stopping and not directions:
+        raise ValueError("earlyStopping needs an objective")
+    return VirtualOrder(
+        algorithm,
+        lengths,
+        stopping["rungs"] if stopping else (),
+        stopping.get("reductionFactor", REDUCTION_FACTOR) if stopping else 2,
+        tasks.get("parallelism") or PARALLELISM,
+        directions,
+    )
