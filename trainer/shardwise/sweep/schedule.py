@@ -150,6 +150,10 @@ class Schedule:
         failed later, those before. None: there are none."""
         return self._values.get(trial)
 
+    def told(self) -> list[tuple[Stretch, Values | None]]:
+        """The stretches that have results, and these, by number."""
+        return [(self._stretch(number), self._results[number]) for number in sorted(self._results)]
+
     def name(self, trial: int) -> str:
         """A task's name."""
         return f"task-{trial}" if self._list is None else str(self._list[trial]["name"])
