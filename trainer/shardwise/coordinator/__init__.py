@@ -34,6 +34,6 @@ __all__ = [
     "Refused",
     "TaskReport",
     "TaskRow",
-    "TasksReport",
     "TaskState",
+    "TasksReport",
 ]

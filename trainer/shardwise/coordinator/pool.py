@@ -300,7 +300,9 @@ class Pool:
             message=failure.message[:MESSAGE_LENGTH],
         )
         self._retries[planned.number] += 1
-        if failure.reason in RETRIED and self._retries[planned.number] <= self._budget("maxRetries"):
+        if failure.reason in RETRIED and self._retries[planned.number] <= self._budget(
+            "maxRetries"
+        ):
             self._queue.appendleft(planned)
             self._set(planned.trial, replace(row, state="Pending"))
             return
@@ -523,9 +525,7 @@ class Pool:
 
     def _blame(self, task: str, last_end: str, now: float) -> None:
         """A worker's process ended by what it did at this task."""
-        reason = OOM_KILLED if last_end == OOM_KILLED else (
-            conditions.WORKER_LOST
-        )
+        reason = OOM_KILLED if last_end == OOM_KILLED else (conditions.WORKER_LOST)
         remedy = (
             "raise the memory limit in spec.template.spec.containers, or make the task smaller"
             if reason == OOM_KILLED

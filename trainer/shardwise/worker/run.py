@@ -29,8 +29,8 @@ from shardwise.worker.faults import Faults
 from shardwise.worker.ledger import Ledger
 from shardwise.worker.membership import FOREVER_SECONDS, Departure, Membership, Over
 from shardwise.worker.metrics import WorkerMetrics
-from shardwise.worker.rendezvous import Reaper
 from shardwise.worker.outcome import Left, Outcome, Success, write_termination_message
+from shardwise.worker.rendezvous import Reaper
 from shardwise.worker.result import fingerprint, write_result
 from shardwise.worker.settings import Settings
 from shardwise.worker.stretch import (
