@@ -8,11 +8,13 @@ import subprocess
 import time
 
 import pytest
+import yaml
 from runs import EXAMPLES, command, run, write_manifest
 
 pytestmark = pytest.mark.timeout(300)
 
 CODE = """
+import dataclasses
 import time
 import torch
 from torch import nn
@@ -32,6 +34,9 @@ def good(scale: float = 1.0):
 def raises():
     raise RuntimeError("the data is not there")
 
+def wild(learning_rate: float):
+    return dataclasses.replace(build(), optimizer=SGD(learning_rate=learning_rate))
+
 def late(at: int):
     calls = []
     def loss(model, batch):
@@ -39,6 +44,24 @@ def late(at: int):
         if len(calls) > at:
             raise ZeroDivisionError("no more")
         return losses(model, batch)
+    return build(loss)
+
+def diverges(at: int):
+    class Root(torch.autograd.Function):
+        @staticmethod
+        def forward(context, x):
+            return torch.zeros(())
+
+        @staticmethod
+        def backward(context, gradient):
+            return torch.full((4,), float("inf"))  # as sqrt has at 0
+
+    calls = []
+    def loss(model, batch):
+        calls.append(1)
+        plain = losses(model, batch)
+        # One call for the fingerprint, then two a step: half of the shards are this worker's.
+        return plain + Root.apply(model.weight[0]) if len(calls) > 1 + 2 * at else plain
     return build(loss)
 
 def dies():
@@ -106,6 +129,35 @@ def test_user_errors_end_with_1_and_name_the_fault(attempt, case):
     assert "UserCodeFailed" in done.stderr
     assert message in done.stderr
     assert not (done.output / "result.json").exists()
+
+
+def test_a_training_that_diverges_ends_at_once_and_names_the_step_and_the_parameter(attempt):
+    done = attempt("mine:diverges", parameters={"at": 3})
+    assert done.code == 1
+    assert "NotFinite" in done.stderr
+    assert "the gradient of step 4, whose loss is " in done.stderr
+    assert "makes weight NaN or infinite; lower the learning rate" in done.stderr
+    assert not (done.output / "result.json").exists()
+
+
+def test_a_learning_rate_that_is_far_too_high_is_named(attempt):
+    done = attempt("mine:wild", parameters={"learning_rate": "1e30"}, steps=50)
+    assert done.code == 1
+    assert "NotFinite" in done.stderr
+    assert "lower the learning rate" in done.stderr
+
+
+def test_checkpoints_that_cannot_be_read_are_no_fresh_start(tmp_path):
+    job = yaml.safe_load((EXAMPLES / "digits.yaml").read_text())
+    job["spec"]["checkpoint"] = {"everySteps": 50, "volume": {"emptyDir": {}}}
+    manifest = tmp_path / "digits.yaml"
+    manifest.write_text(yaml.safe_dump(job))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "checkpoints").write_text("in the way")
+    done = run(manifest, tmp_path / "out", "--workers", "2")
+    assert done.code == 1
+    assert "CheckpointFailed" in done.stderr
+    assert f"{tmp_path}/out/checkpoints" in done.stderr
 
 
 def test_weights_that_differ_between_workers_are_refused(attempt):

@@ -57,7 +57,8 @@ def _active(
     return Deadline(
         at=running_since + timedelta(seconds=seconds - before),
         reason=c.ACTIVE_DEADLINE_EXCEEDED,
-        message=f"training took longer than spec.activeDeadlineSeconds ({seconds})",
+        message=f"training took longer than spec.activeDeadlineSeconds ({seconds}); raise it and "
+        "submit the job anew, which goes on from spec.checkpoint where there is one",
     )
 
 

@@ -81,6 +81,22 @@ def creation_trouble(errors: Sequence[CreationError]) -> Trouble | None:
     )
 
 
+def lost_nodes(pods: Sequence[PodView]) -> str:
+    """Which nodes with pods of the job do not answer, in words; empty where all do.
+
+    Their pods are deleted at once, but stay until the node is back or is deleted itself.
+    """
+    lost = [pod for pod in pods if pod.node_lost and not pod.ended]
+    if not lost:
+        return ""
+    nodes = sorted({pod.node or "unknown" for pod in lost})
+    kept = f"pod {lost[0].name} is" if len(lost) == 1 else f"{len(lost)} pods are"
+    return (
+        f"{'node' if len(nodes) == 1 else 'nodes'} {', '.join(nodes)} "
+        f"{'does' if len(nodes) == 1 else 'do'} not answer, and {kept} replaced elsewhere"
+    )
+
+
 def _waiting(pod: PodView) -> str:
     return f"{pod.waiting_reason}: {pod.waiting_message or 'no more is known'}"
 

@@ -43,6 +43,8 @@ _CODES: dict[int, tuple[str, str]] = {
 }
 _KINDS: dict[str, Kind] = {
     c.USER_CODE_FAILED: "final",
+    c.NOT_FINITE: "final",
+    c.CHECKPOINT_FAILED: "final",  # it could not be read
     # The worker that writes has told the coordinator, which has ended the task.
     c.OUTPUT_FAILED: "final",
     c.REFUSED_WORKER: "refused",
@@ -117,7 +119,8 @@ def _told(pod: PodView, where: str) -> PodFailure:
         message=f"{where}: {pod.told.get('message') or 'failed'}",
         detail=detail,
         # A worker whose own code raised tells where; one that was merely told of it does not.
-        secondhand=reason == c.USER_CODE_FAILED and not detail,
+        secondhand=(reason == c.USER_CODE_FAILED and not detail)
+        or (reason in _KINDS and pod.exit_code == exitcodes.GROUP_LOST),
     )
 
 

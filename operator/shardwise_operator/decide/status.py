@@ -46,6 +46,14 @@ def progress_status(progress: Progress) -> dict[str, Any]:
     }
 
 
+def without_eta(progress: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The progress of a job that does not train: nobody knows when it ends."""
+    if progress is None:
+        return None
+    gone = ("estimatedRemaining", "estimatedRemainingSeconds")
+    return {key: value for key, value in progress.items() if key not in gone}
+
+
 def finished_progress(old: Mapping[str, Any] | None, steps: int, now: datetime) -> dict[str, Any]:
     return {
         **(old or {}),

@@ -23,7 +23,13 @@ from shardwise_operator.decide.acceptance import Acceptance
 from shardwise_operator.decide.conditions import Conditions, format_time
 from shardwise_operator.decide.deadlines import active_seconds, deadline, stall_at
 from shardwise_operator.decide.events import failure_events, recovery_events, state_events
-from shardwise_operator.decide.failures import PodFailure, bad_ends, crash_loops, newest_failure
+from shardwise_operator.decide.failures import (
+    PodFailure,
+    bad_ends,
+    crash_loops,
+    newest_failure,
+    pod_failure,
+)
 from shardwise_operator.decide.outcome import Failed, Succeeded, Wait, outcome
 from shardwise_operator.decide.pods import surplus, unreachable, vacant_indices
 from shardwise_operator.decide.recovery import recovery_status, set_checkpointed
@@ -36,12 +42,15 @@ from shardwise_operator.decide.status import (
     result_status,
     tidy,
     trained,
+    without_eta,
     workers_status,
 )
 from shardwise_operator.decide.suspension import stuck, suspension
 from shardwise_operator.decide.task import task_actions
 from shardwise_operator.observe import Observed, PodView
 
+ETA_STATES = ("Running", "Succeeded")
+"""In which the remaining time that was last told still says something."""
 CONFIG_MAP_POLL = timedelta(seconds=5)
 UNSETTLED_POLL = timedelta(seconds=2)
 
@@ -251,7 +260,7 @@ class Work:
         seconds = job.spec.stall_timeout_seconds if job else None
         message = (
             f"no step was done after step {self.step} for spec.stallTimeoutSeconds ({seconds}); "
-            "the workers are restarted"
+            "the workers are restarted; raise the limit if one step may take that long"
         )
         if condemned:
             self._delete(condemned, "is restarted, because the training stalled")
@@ -272,10 +281,11 @@ class Work:
         if refused is not None:
             self.conditions.set(c.DEGRADED, True, c.REFUSED_WORKER, refused.message)
         elif members is not None and members < self.accepted.desired and self.observed.settled:
+            lost = diagnosis.lost_nodes(self.observed.pods)
             message = f"{members} of {self.accepted.desired} workers train"
-            message += f"; {trouble.message}" if trouble else ""
-            reason = trouble.reason if trouble else c.FEWER_WORKERS
-            self.conditions.set(c.DEGRADED, True, reason, message)
+            told = [message, trouble.message if trouble else "", lost]
+            reason = trouble.reason if trouble else c.NODE_LOST if lost else c.FEWER_WORKERS
+            self.conditions.set(c.DEGRADED, True, reason, "; ".join(filter(None, told)))
         elif members is not None and members >= self.accepted.desired:
             message = f"all {self.accepted.desired} workers train"
             self.conditions.set(c.DEGRADED, False, c.ALL_WORKERS, message)
@@ -290,6 +300,10 @@ class Work:
         message = f"{connected} of {desired} workers are connected"
         if report is not None and report.waiting:
             message = report.waiting
+        if begun and connected < self.accepted.least:
+            message += "; to go on with fewer, lower spec.workers.min"
+        lost = diagnosis.lost_nodes(self.observed.pods)
+        message += f"; {lost}" if lost else ""
         trouble = trouble or self._failing()
         if trouble is not None:
             state, reason = "Waiting", trouble.reason
@@ -347,6 +361,7 @@ class Work:
         message = "spec.suspend is true: the job has no workers" + (
             f" ({dying} pods are still being deleted)" if dying else ""
         )
+        message += f"; set it to false to go on (shardwise resume {self.observed.job.name})"
         self._close(c.SUSPENDED, message)
         self.conditions.set(c.SUSPENDED, True, c.SUSPENDED, message)
         self.conditions.set(c.DEGRADED, False, c.SUSPENDED, message)
@@ -427,7 +442,7 @@ class Work:
             "message": message,
             "startTime": start,
             "activeSeconds": active_seconds(self.old, self.conditions, observed.now),
-            "progress": self.progress,
+            "progress": without_eta(self.progress) if state not in ETA_STATES else self.progress,
             "workers": workers_status(observed, self.accepted, self.generation, wanted),
             "restarts": self.restarts,
             "lastFailure": self._last_failure(),
@@ -453,7 +468,8 @@ class Work:
     def _last_failure(self) -> Mapping[str, Any] | None:
         """The newest one, of those that the pods tell of and the one in the status."""
         old: Mapping[str, Any] | None = self.old.get("lastFailure")
-        failure = newest_failure(self.failures)
+        lost = map(pod_failure, unreachable(self.observed))
+        failure = newest_failure((*self.failures, *lost))
         if failure is None:
             return old
         new = failure_status(failure, self.observed.now)

@@ -141,6 +141,8 @@ class _Writer:
         total = _number(told.get("totalSteps")) if now is None else now.total_steps
         rate = _number(told.get("samplesPerSecond")) if now is None else now.samples_per_second
         left = _number(told.get("estimatedRemainingSeconds")) if now is None else now.eta_seconds
+        if report is not None and report.state == "waiting":
+            left = None  # Nobody knows for what it will wait, and how long.
         batch = _number((spec.get("trainer") or {}).get("batchSize"))
         if step is not None and total:
             self._put(declared.JOB_PROGRESS, step / total)

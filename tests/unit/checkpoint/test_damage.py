@@ -186,8 +186,10 @@ def test_a_directory_in_a_files_place(root: Path) -> None:
 
 
 def test_another_identity(root: Path) -> None:
+    damaged: list[str] = []
     with Warnings() as warnings:
-        assert newest(str(root), "cd" * 32) is None
+        assert newest(str(root), "cd" * 32, on_damage=damaged.append) is None
+    assert damaged == []
     assert len(warnings.messages) == 2
     assert all("belongs to another job" in message for message in warnings.messages)
 

@@ -11,6 +11,8 @@ from cases import ending, make_training, same, trained, undisturbed
 from threads import together
 
 from shardwise.checkpoint import Checkpointer, Report, newest
+from shardwise.coordinator.protocol import CheckpointReport
+from shardwise.worker.checkpoints import Checkpoints
 
 SECONDS = 30.0
 
@@ -19,7 +21,7 @@ def save(members: list[Any], location: Path) -> None:
     """The members of a group write the step that they are at."""
     reports: queue.Queue[Report] = queue.Queue()
     savers = [
-        Checkpointer(str(location), identity="job", keep=1, on_report=reports.put) for _ in members
+        Checkpointer(str(location), identity="job", keep=2, on_report=reports.put) for _ in members
     ]
     for rank, (member, saver) in enumerate(zip(members, savers, strict=True)):
         assert saver.save(member.snapshot(), rank=rank, size=len(members), generation=1)
@@ -56,3 +58,27 @@ def test_another_number_of_workers_ends_in_the_same_bytes(
     save(trained(case, 2, before), tmp_path)
     for one in resume(case, after, tmp_path):
         same(one, undisturbed(case))
+
+
+@pytest.mark.parametrize(
+    ("damaged", "resumed", "then"),
+    [((2,), 1, "resumed from step 1"), ((1, 2), 0, "begun anew")],
+)
+def test_a_damaged_one_is_told_to_the_coordinator(
+    damaged: tuple[int, ...], resumed: int, then: str, tmp_path: Path
+) -> None:
+    case = "sgd, whole"
+    for step in (1, 2):
+        save(trained(case, step, 1), tmp_path)
+    parts = {step: next(tmp_path.glob(f"step-{step:010d}-*/*.safetensors")) for step in (1, 2)}
+    for step in damaged:
+        parts[step].write_bytes(parts[step].read_bytes()[:-9])
+    told: list[CheckpointReport] = []
+    training = make_training(case)
+    assert Checkpoints(str(tmp_path), {}, "job", told.append).resume(training) is bool(resumed)
+    assert training.steps_done == resumed
+    (report,) = told
+    assert report.error.startswith(f"{parts[2]}: has ")
+    assert "it was truncated or changed" in report.error
+    assert report.error.endswith(f"it was skipped, and the training {then}")
+    assert ("(and 1 more)" in report.error) == (len(damaged) > 1)

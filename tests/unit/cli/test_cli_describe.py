@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from samples import (
     FAILURE,
@@ -205,6 +205,7 @@ statuses = st.dictionaries(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(statuses)
 def test_no_status_is_too_odd_to_be_told_of(status):
     """Another version's operator may have written it."""

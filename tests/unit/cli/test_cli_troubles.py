@@ -1,12 +1,14 @@
 """Ways in which a job can be stuck or fail: `get`, `describe` and `explain` name each.
 
 The status is the operator's own decision about such a world, so a message that loses its cause or
-its remedy fails here.
+its remedy fails here. tests/cluster/test_troubles.py makes them on a real cluster.
 """
 
 from __future__ import annotations
 
 import copy
+import json
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,6 +16,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import torch
 from cli_api import as_table
 from samples import NOW, pod
 
@@ -21,11 +24,14 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "operator"))
 
 from operator_world import START, World, told
 
+from shardwise.checkpoint import remedy
 from shardwise.cli.get import printed
 from shardwise.cli.view.describe import describe
 from shardwise.cli.view.explain import explain
 from shardwise.cli.view.style import PLAIN
 from shardwise.coordinator.report import CheckpointState
+from shardwise.engine.finite import check
+from shardwise.engine.usercode import NotFiniteError
 from shardwise_operator.observe import ConfigMapView, CreationError
 
 
@@ -80,12 +86,18 @@ def config_map() -> World:
     return world
 
 
-def user_error(message: str) -> World:
+def failed(reason: str, code: int, message: str, detail: str = "") -> World:
     world = training()
-    detail = f"Traceback (most recent call last):\n{message}"
-    said = told("failed", reason="UserCodeFailed", message=message, detail=detail)
-    world.end_pod(2, 70, termination=said)
+    said = told("failed", reason=reason, message=message, detail=detail)
+    world.end_pod(2, code, termination=said)
     return world
+
+
+def not_finite(step: int, loss: float) -> str:
+    """The engine's own words."""
+    with pytest.raises(NotFiniteError) as caught:
+        check(step, loss, torch.zeros(1), [])
+    return caught.value.message
 
 
 def out_of_memory() -> World:
@@ -106,6 +118,15 @@ def node_gone() -> World:
     world.coordinator(state="waiting", waiting="1 of 2 workers is ready, at least 2 are needed")
     world.settle()
     world.pod(2, unschedulable="0/1 nodes are available: 1 Insufficient cpu.")
+    return world
+
+
+def node_gone_replaced() -> World:
+    world = training(workers={"replicas": 2, "min": 1})
+    world.dead_nodes.add("node1")
+    world.disconnect("digits-1")
+    world.pod(1, node_lost=True)
+    world.settle()
     return world
 
 
@@ -142,10 +163,21 @@ def budget() -> World:
     return world
 
 
-def checkpoint() -> World:
+def too_long() -> World:
+    world = training(activeDeadlineSeconds=60)
+    world.pass_time(60)
+    return world
+
+
+def unreadable() -> str:
+    """The reader's own words."""
+    return remedy.explain(PermissionError(13, "Permission denied"), "cannot read /checkpoint")
+
+
+def checkpoint(error: str) -> World:
     world = training(checkpoint={"everySteps": 5, "url": "s3://bucket/jobs"})
     good = CheckpointState(step=10, at=START.timestamp(), bytes=1000, seconds=0.5)
-    world.coordinator(checkpoint=replace(good, error="No space left on device"))
+    world.coordinator(checkpoint=replace(good, error=error))
     return world
 
 
@@ -185,13 +217,18 @@ CASES = {
         next="kubectl create configmap",
     ),
     "user exception": Case(
-        lambda: user_error("KeyError: 'label'"),
+        lambda: failed(
+            "UserCodeFailed",
+            70,
+            "loss raised KeyError: 'label'",
+            "Traceback (most recent call last):\nKeyError: 'label'",
+        ),
         *("Failed", "UserCodeFailed", "KeyError: 'label'", "Traceback"),
         next="shardwise logs digits",
     ),
     "NaN loss": Case(
-        lambda: user_error("the loss is nan at step 7; lower the learning rate"),
-        *("Failed", "UserCodeFailed", "the loss is nan at step 7", "lower the learning rate"),
+        lambda: failed("NotFinite", 70, not_finite(7, math.nan)),
+        *("Failed", "NotFinite", "the loss of step 7 is nan", "lower the learning rate"),
         next="shardwise logs digits",
     ),
     "OOM": Case(
@@ -201,8 +238,13 @@ CASES = {
     ),
     "node gone": Case(
         node_gone,
-        *("Waiting", "Unschedulable", "at least 2 are needed", "free or add nodes"),
+        *("Waiting", "Unschedulable", "node node1 does not answer", "free or add nodes"),
         next="kubectl describe pod",
+    ),
+    "node gone, replaced": Case(
+        node_gone_replaced,
+        *("Running", "Training", "node node1 does not answer", "replaced elsewhere"),
+        next="shardwise watch digits",
     ),
     "stalled": Case(
         stalled,
@@ -216,7 +258,7 @@ CASES = {
     ),
     "below min": Case(
         below_min,
-        *("Recovering", "Recovering", "2 of 4 workers are ready", "at least 3 are needed"),
+        *("Recovering", "Recovering", "2 of 4 workers are ready, at least 3", "spec.workers.min"),
         next="shardwise watch digits",
     ),
     "suspended": Case(
@@ -230,9 +272,24 @@ CASES = {
         next="shardwise logs digits",
     ),
     "bad checkpoint": Case(
-        checkpoint,
+        lambda: checkpoint("No space left on device"),
         *("Running", "Training", "No space left on device", "check spec.checkpoint"),
         next="shardwise watch digits",
+    ),
+    "damaged checkpoint": Case(
+        lambda: checkpoint("/checkpoint/step-0000000020/part-00000: does not match its hash"),
+        *("Running", "Training", "does not match its hash", "check spec.checkpoint"),
+        next="shardwise watch digits",
+    ),
+    "checkpoints that cannot be read": Case(
+        lambda: failed("CheckpointFailed", 73, unreadable()),
+        *("Failed", "CheckpointFailed", "cannot read /checkpoint", "give group 65532 access"),
+        next="shardwise logs digits",
+    ),
+    "deadline of the training": Case(
+        too_long,
+        *("Failed", "ActiveDeadlineExceeded", "spec.activeDeadlineSeconds (60)", "raise it"),
+        next="shardwise describe digits",
     ),
     "scaled beyond max": Case(
         scaled_too_far,
@@ -270,4 +327,24 @@ def test_each_trouble_is_named_with_its_remedy(case):
 
     described = "\n".join(describe(job, [], [], NOW, PLAIN))
     assert f"State:        {case.state} · {case.reason}" in described
-    assert case.cause in described
+    # What `kubectl describe` prints is the status as it is.
+    kubectl = json.dumps(job["status"], ensure_ascii=False)
+    for words in (case.cause, case.remedy):
+        assert words in described
+        assert words in kubectl
+
+
+def test_no_end_is_foretold_for_a_job_that_does_not_train():
+    world = below_min()
+    assert "estimatedRemaining" in world.status["progress"]
+    world.settle()
+    assert "estimatedRemaining" not in world.status["progress"]
+    assert "estimatedRemainingSeconds" not in world.status["progress"]
+    assert world.status["progress"]["step"] == 5
+
+
+def test_a_node_that_is_gone_is_the_last_failure():
+    world = node_gone()
+    world.settle()
+    failure = world.status["lastFailure"]
+    assert (failure["reason"], failure["pod"], failure["node"]) == ("NodeLost", "digits-1", "node1")

@@ -151,7 +151,7 @@ def test_tied_and_frozen_parameters():
     ("overrides", "message"),
     [
         ({"loss": lambda m, b: m(b[0]).mean()}, r"loss gave shape \(\) for 3 samples"),
-        ({"loss": lambda m, b: m(b[0]).sum(1) * float("nan")}, "the loss is nan at step 0"),
+        ({"loss": lambda m, b: m(b[0]).sum(1) * float("nan")}, "the loss of step 1 is nan"),
         ({"loss": lambda m, b: m(b[1])}, "loss raised RuntimeError"),
         ({"model": nn.ReLU()}, "the model raised ValueError: the model has no parameter"),
     ],

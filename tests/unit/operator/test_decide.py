@@ -116,6 +116,18 @@ def test_a_failed_worker_is_explained_and_replaced(code, changes, reason, words,
             "UserCodeFailed",
             "KeyError: 'x'",
         ),
+        (
+            70,
+            {"termination": told("failed", reason="NotFinite", message="the loss is nan")},
+            "NotFinite",
+            "the loss is nan",
+        ),
+        (
+            73,
+            {"termination": told("failed", reason="CheckpointFailed", message="cannot read /x")},
+            "CheckpointFailed",
+            "cannot read /x",
+        ),
     ],
 )
 def test_what_no_other_worker_would_do_better_fails_the_job_at_once(code, changes, reason, words):
@@ -150,6 +162,18 @@ def test_the_worker_whose_code_raised_is_named_not_one_that_was_told_of_it():
     world.settle()
     assert world.status["lastFailure"]["pod"] == "digits-2"
     assert world.status["lastFailure"]["logTail"] == "Traceback: x"
+
+
+def test_a_worker_that_was_ended_for_anothers_loss_is_not_named_for_it():
+    world = World()
+    world.train()
+    stopped = told("failed", reason="NotFinite", message="the loss of step 3 is nan")
+    world.end_pod(0, 71, termination=stopped)
+    world.settle()
+    assert world.status["state"] == "Running"
+    world.end_pod(2, 70, termination=stopped)
+    world.settle()
+    assert world.status["lastFailure"]["pod"] == "digits-2"
 
 
 def test_what_the_coordinator_gave_up_ends_the_job_when_no_pod_tells():

@@ -66,6 +66,7 @@ CHECKPOINT_FAILED: Final = "CheckpointFailed"
 
 # Why a worker, or the job, failed.
 USER_CODE_FAILED: Final = "UserCodeFailed"
+NOT_FINITE: Final = "NotFinite"
 WORKER_LOST: Final = "WorkerLost"
 OUT_OF_MEMORY: Final = "OutOfMemory"
 EVICTED: Final = "Evicted"
@@ -110,6 +111,7 @@ REASONS: Final = (
     CHECKPOINT_WRITTEN,
     CHECKPOINT_FAILED,
     USER_CODE_FAILED,
+    NOT_FINITE,
     WORKER_LOST,
     OUT_OF_MEMORY,
     EVICTED,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -57,7 +58,13 @@ def listing(location: str) -> tuple[Listed, ...]:
         raise CheckpointError(explain(error, f"cannot read {location}")) from error
 
 
-def newest(location: str, identity: str, *, files: Files | None = None) -> Snapshot | None:
+def newest(
+    location: str,
+    identity: str,
+    *,
+    files: Files | None = None,
+    on_damage: Callable[[str], object] | None = None,
+) -> Snapshot | None:
     """The newest good checkpoint of a job, whole, or None if there is none.
 
     Good is one that is committed, of this identity, and whose every part has the bytes that its
@@ -69,6 +76,7 @@ def newest(location: str, identity: str, *, files: Files | None = None) -> Snaps
         location: a path or an fsspec URL.
         identity: what the job trains, as given to `Checkpointer`.
         files: instead of what `location` names; for tests.
+        on_damage: told of each one of this job that is skipped: the file and what is wrong.
 
     Raises:
         CheckpointError: the location cannot be read. Not to be taken for "there is none": to
@@ -88,6 +96,8 @@ def newest(location: str, identity: str, *, files: Files | None = None) -> Snaps
                 except _RefusedError as error:
                     _log.warning("checkpoint skipped: %s", error)
                     refused.add(name)
+                    if on_damage is not None and not isinstance(error, _ForeignError):
+                        on_damage(str(error))
                 except _UncommittedError:
                     uncommitted.append(name)
             # One that had not been committed when it was looked at may have been since, and the
@@ -117,6 +127,10 @@ def read_manifest(files: Files, name: Name) -> Manifest:
 
 class _RefusedError(Exception):
     """The checkpoint is not good; the message names the file and what is wrong."""
+
+
+class _ForeignError(_RefusedError):
+    """It is another job's."""
 
 
 class _UncommittedError(Exception):
@@ -163,11 +177,10 @@ def _read(files: Files, name: Name, identity: str) -> Snapshot:
     try:
         if not _committed(files, name):
             raise _UncommittedError
-        if name.job != job_digits(identity):
-            raise BrokenError("belongs to another job, or to another spec.trainer of this one")
-        manifest = read_manifest(files, name)
-        if manifest.identity != identity:
-            raise BrokenError("belongs to another job, or to another spec.trainer of this one")
+        manifest = read_manifest(files, name) if name.job == job_digits(identity) else None
+        if manifest is None or manifest.identity != identity:
+            what = "belongs to another job, or to another spec.trainer of this one"
+            raise _ForeignError(f"{files.root}/{file}: {what}")
         whole: Snapshot | None = None
         for part in manifest.parts:
             file = f"{name}/{part.file}"

@@ -8,7 +8,6 @@ its members had summed.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -21,6 +20,7 @@ from shardwise.engine.deal import Share, deal, fresh
 from shardwise.engine.digest import digest
 from shardwise.engine.evaluation import Evaluation
 from shardwise.engine.exchange import TreeSum
+from shardwise.engine.finite import check
 from shardwise.engine.flat import FlatModel
 from shardwise.engine.group import Alone, Group
 from shardwise.engine.healing import Range
@@ -34,7 +34,7 @@ from shardwise.engine.task import Task
 from shardwise.engine.traffic import Traffic
 from shardwise.engine.tree import Node
 from shardwise.engine.update import Update
-from shardwise.engine.usercode import UserCodeError, user_code
+from shardwise.engine.usercode import user_code
 
 _STEP, _EVALUATION = "step ", "evaluation "
 _ASKED = 4096.0
@@ -224,7 +224,9 @@ class Training:
             ask: a second sign of the same kind.
 
         Raises:
-            UserCodeError: the user's code raised, or the loss is not finite.
+            UserCodeError: the user's code raised.
+            NotFiniteError: the loss, or a parameter after the step, is NaN or infinite. The step
+                has not happened, on any member.
             GroupError: a peer is gone, or the beat said so; the step has not happened.
         """
         state, model, shards, total = self._state, self.model, self._shards, self._total
@@ -247,8 +249,10 @@ class Training:
         rate = self.task.optimizer.learning_rate * self.task.schedule.factor(step, self.total_steps)
         updated = self._update.run(exchange, total, rate)
 
-        # No exchange is left that could fail: now the step happens.
         loss, samples = float(total[shards.sums]), len(shards.indices(step))
+        check(step + 1, loss, updated.parameters, model.entries)
+
+        # No exchange is left that could fail: now the step happens.
         signs = float(total[shards.flag])
         model.parameters.copy_(updated.parameters)
         model.apply_buffer_changes(saved, total[width : shards.sums])
@@ -256,11 +260,6 @@ class Training:
         state.history.add_step(loss, rate)
         self._update.commit(updated)
         self._end()
-        if not math.isfinite(loss):
-            raise UserCodeError(
-                f"the loss is {loss} at step {step}; lower the learning rate, set clip_norm, "
-                "or look for samples that are not finite"
-            )
         return StepResult(
             loss=loss,
             samples=samples,

@@ -20,6 +20,10 @@ class UserCodeError(Exception):
         self.message, self.detail = message, detail
 
 
+class NotFiniteError(UserCodeError):
+    """A loss, gradient or parameter is NaN or infinite: every further step would be as well."""
+
+
 @contextlib.contextmanager
 def user_code(what: str) -> Iterator[None]:
     """Run a call into user code; `what` names it in the message."""

@@ -73,10 +73,22 @@ class Checkpoints:
         return self._keeper is None or self._keeper.wait(timeout)
 
     def resume(self, training: Training) -> bool:
-        """Restore the newest good checkpoint, where there is one; whether there was."""
+        """Restore the newest good checkpoint, where there is one; whether there was.
+
+        Damaged ones that were skipped for it are told to the coordinator.
+
+        Raises:
+            CheckpointError: the location cannot be read.
+        """
         if self._location is None:
             return False
-        snapshot = newest(self._location, self._identity)
+        damages: list[str] = []
+        snapshot = newest(self._location, self._identity, on_damage=damages.append)
+        if damages:
+            more = f" (and {len(damages) - 1} more)" if len(damages) > 1 else ""
+            then = f"resumed from step {snapshot.step}" if snapshot else "begun anew"
+            error = f"{damages[0]}{more}; it was skipped, and the training {then}"
+            self._send(CheckpointReport(step=0, bytes=0, seconds=0.0, error=error))
         if snapshot is None:
             return False
         training.restore(snapshot)

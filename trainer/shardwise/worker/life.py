@@ -15,12 +15,12 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from shardwise.api import conditions, exitcodes
 from shardwise.checkpoint import CheckpointError
 from shardwise.coordinator.protocol import Ended, Failed, Refusal, Stop
-from shardwise.engine.usercode import UserCodeError
+from shardwise.engine.usercode import NotFiniteError, UserCodeError
 from shardwise.worker import output
 from shardwise.worker.control import Control
 from shardwise.worker.faults import Faults
@@ -38,6 +38,15 @@ ALONE_SECONDS = 10.0
 RETOLD = 16
 """Results that are told again to a coordinator that is new; what it lacks is what the last one
 had not written down yet, a few seconds' worth."""
+
+_REASONS: Mapping[type[Exception], str] = {
+    UnfitTask: conditions.INVALID_TASKS,
+    NotFiniteError: conditions.NOT_FINITE,
+    UserCodeError: conditions.USER_CODE_FAILED,
+    CheckpointError: conditions.CHECKPOINT_FAILED,
+    output.OutputError: conditions.OUTPUT_FAILED,
+}
+"""What ends a task, and the word for it; the first that fits."""
 
 
 def main(settings: Settings, on_ready: Callable[[], object]) -> int:
@@ -97,12 +106,9 @@ class Life:
         outcome: Outcome
         try:
             outcome = worker.run()
-        except UnfitTask as error:
-            outcome = Failure.of(conditions.INVALID_TASKS, str(error))
-        except UserCodeError as error:
-            outcome = Failure.of(conditions.USER_CODE_FAILED, error.message, error.detail)
-        except (output.OutputError, CheckpointError) as error:
-            outcome = Failure.of(conditions.OUTPUT_FAILED, str(error))
+        except tuple(_REASONS) as error:
+            reason = next(reason for kind, reason in _REASONS.items() if isinstance(error, kind))
+            outcome = Failure.of(reason, str(error), getattr(error, "detail", ""))
         if isinstance(outcome, Success) and worker.ended is not None:
             self._finished.append(worker.ended)
         if isinstance(outcome, Success) and (worker.collects or not worker.in_pool):

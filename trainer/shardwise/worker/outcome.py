@@ -17,9 +17,11 @@ from shardwise.api.environment import TERMINATION_LOG, TERMINATION_MESSAGE_BYTES
 
 _EXIT_CODES = {
     conditions.USER_CODE_FAILED: exitcodes.USER_CODE,
+    conditions.NOT_FINITE: exitcodes.USER_CODE,
     conditions.WORKER_LOST: exitcodes.GROUP_LOST,
     conditions.REFUSED_WORKER: exitcodes.REFUSED,
     conditions.OUTPUT_FAILED: exitcodes.OUTPUT,
+    conditions.CHECKPOINT_FAILED: exitcodes.OUTPUT,
 }
 
 

@@ -35,8 +35,10 @@ _DESCRIBE = "kubectl describe pod {pod}"
 _WATCH = "{program} watch {job}"
 _NEXT: Mapping[str, str] = {
     c.USER_CODE_FAILED: _LOGS,
+    c.NOT_FINITE: _LOGS,
     c.WORKER_LOST: _LOGS,
     c.OUTPUT_FAILED: _LOGS,
+    c.CHECKPOINT_FAILED: _LOGS,
     c.REFUSED_WORKER: _LOGS,
     c.STALLED: _LOGS,
     c.RESTART_BUDGET_EXCEEDED: _LOGS,
