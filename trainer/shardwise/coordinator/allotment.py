@@ -8,6 +8,7 @@ gives a worker away.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -54,13 +55,17 @@ def short(crews: Mapping[str, Crew]) -> str | None:
 
 
 def growing(crews: Mapping[str, Crew], most: int) -> str | None:
-    """The task that an idle worker is best added to; None where none is worth it."""
+    """The task that an idle worker is best added to: the smallest group's, of equal ones that with
+    the most left; None where none is worth it, or where the smallest has yet to tell."""
     worth = [
-        (crew.wanted, -crew.left_seconds, key)
+        (crew.wanted, -(math.inf if crew.left_seconds is None else crew.left_seconds), key)
         for key, crew in crews.items()
-        if crew.wanted < most and crew.left_seconds is not None and crew.left_seconds > JOIN_SECONDS
+        if crew.wanted < most and (crew.left_seconds is None or crew.left_seconds > JOIN_SECONDS)
     ]
-    return min(worth)[2] if worth else None
+    if not worth:
+        return None
+    key = min(worth)[2]
+    return None if crews[key].left_seconds is None else key
 
 
 def giving(crews: Mapping[str, Crew]) -> str | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,18 +18,25 @@ from shardwise.api import conditions
 from shardwise.api.tasks_concrete import concrete
 from shardwise.coordinator import allotment, rows
 from shardwise.coordinator.allotment import Crew
+from shardwise.coordinator.pool_actions import (
+    Action,
+    Close,
+    Dismiss,
+    Open,
+    Place,
+    Release,
+    Resize,
+)
 from shardwise.coordinator.report import (
     Assignment,
     Collect,
     Failure,
     PoolAssignment,
-    RowState,
     Stretch,
     TaskReport,
-    TaskRow,
 )
 from shardwise.coordinator.spent import Spent
-from shardwise.coordinator.standing import Standing
+from shardwise.coordinator.table import Table
 from shardwise.sweep import RecordError, Schedule
 from shardwise.sweep import Stretch as Planned
 
@@ -39,66 +46,13 @@ AUTO = "Auto"
 OOM_KILLED = "OOMKilled"
 BLAMELESS = frozenset({"", "Signal 9", "Signal 15"})
 """Ends of a process that another has brought about; any other is held against its task."""
-SHOWN = 64
 RETRIES = 2
-NO_FIGURE = "NoFigure"
 MESSAGE_LENGTH = 500
 DEATHS = 10
 """Workers that one task may lose without getting any further."""
 FATAL = frozenset({conditions.INVALID_TASKS, conditions.OUTPUT_FAILED, conditions.REFUSED_WORKER})
 """What would befall every other task as well."""
 RETRIED = frozenset({conditions.WORKER_LOST, OOM_KILLED})
-
-
-@dataclass(frozen=True, slots=True)
-class Open:
-    """Begin a task's group; `adopt` where its workers may have come from another coordinator."""
-
-    assignment: Assignment
-    adopt: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Let a worker that waits into a task's group."""
-
-    worker: str
-    task: str
-
-
-@dataclass(frozen=True, slots=True)
-class Resize:
-    """Another number of members is wanted."""
-
-    task: str
-    workers: int
-
-
-@dataclass(frozen=True, slots=True)
-class Release:
-    """A worker that stands by in a task's group is to come for other work."""
-
-    task: str
-    worker: str
-
-
-@dataclass(frozen=True, slots=True)
-class Close:
-    """The task is over for its workers: they come again as new processes."""
-
-    task: str
-    reason: str
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class Dismiss:
-    """A worker that waits may end."""
-
-    worker: str
-
-
-Action = Open | Place | Resize | Release | Close | Dismiss
 
 
 @dataclass(slots=True)
@@ -142,25 +96,12 @@ class Pool:
         tasks = assignment.tasks
         self.failure: Failure | None = None
         self.schedule, unfinished = self._restored()
-        self.objectives = tuple(str(each["metric"]) for each in tasks.get("objectives") or ())
-        self.standing = Standing(tasks.get("objectives") or ())
+        self.table = Table(tasks.get("objectives") or ())
         self.running: dict[str, Running] = {}
-        self.rows: dict[int, TaskRow] = {}
-        """By trial; those that have begun."""
-        self.counts: Counter[RowState] = Counter()
-        self.ended: deque[int] = deque(maxlen=SHOWN)
-        """The trials that ended last."""
-        self._ends = 0
         self.idle: dict[str, int] = {}
         """Workers that wait for work, and their index."""
         self.result: Mapping[str, Any] | None = None
         self.spent = Spent(began=now, marked=now)
-        self.steps_ended = 0
-        """Steps of the tasks that no worker is at, as far as they are known."""
-        self.tasks_stepped = 0
-        """How many tasks these are of."""
-        self.ended_here = 0
-        """Tasks that have ended under this coordinator."""
         self.last_loss = 0.0
         self._queue: deque[Planned] = deque(unfinished)
         self._retries: Counter[int] = Counter()
@@ -172,8 +113,7 @@ class Pool:
         self._adopting_until: float | None = now + adoption_seconds if assignment.began else None
         self._actions: list[Action] = []
         for planned, values in self.schedule.told():
-            self._remember(planned, values)
-        self.ended_here = 0
+            self.table.remember(planned, values)
 
     def _restored(self) -> tuple[Schedule, tuple[Planned, ...]]:
         """The schedule as an earlier coordinator had it, and what was begun."""
@@ -291,7 +231,7 @@ class Pool:
         if failure.reason in FATAL or planned is None:
             self.failure = failure
             return
-        row = self.rows[planned.trial]
+        row = self.table.rows[planned.trial]
         row = replace(
             row,
             step=running.step,
@@ -305,9 +245,11 @@ class Pool:
             "maxRetries"
         ):
             self._queue.appendleft(planned)
-            self._set(planned.trial, replace(row, state="Pending"))
+            self.table.again(planned, row)
             return
-        self._fail_task(planned, row)
+        self.table.failed(planned, row)
+        self.schedule.tell(planned.number, None)
+        self._check_failures()
 
     def resize(self, workers: int) -> None:
         """The pool is to have another number of workers; they come and go by themselves."""
@@ -400,24 +342,23 @@ class Pool:
 
     def _collect(self, now: float) -> None:
         """All tasks have ended: one worker puts their files together, or the job has failed."""
-        for trial, row in self.rows.items():
-            if row.state == "Pending":
-                self._set(trial, replace(row, state="Stopped", ended=self._next_end()))
-        if not self.counts["Succeeded"]:
-            first = next((row for row in self.rows.values() if row.state == "Failed"), None)
+        table = self.table
+        table.stop_the_rest()
+        if not table.counts["Succeeded"]:
+            first = next((row for row in table.rows.values() if row.state == "Failed"), None)
             detail = f"; the first of them: {first.name}: {first.message}" if first else ""
-            message = f"none of {len(self.rows)} tasks succeeded{detail}"
+            message = f"none of {len(table.rows)} tasks succeeded{detail}"
             self.failure = Failure(reason=conditions.NO_TASK_SUCCEEDED, message=message)
             self._close()
             return
         if not self.idle:
             return
-        best = self.standing.best
+        best = table.standing.best
         collect = Collect(
-            best="" if best is None else self.rows[best].name,
-            pareto=tuple(self.rows[trial].name for trial in self.standing.front),
+            best="" if best is None else table.rows[best].name,
+            pareto=tuple(table.rows[trial].name for trial in table.standing.front),
             objectives=tuple(self.assignment.tasks.get("objectives") or ()),
-            rows=rows.pack([self.rows[trial] for trial in sorted(self.rows)]),
+            rows=rows.pack([table.rows[trial] for trial in sorted(table.rows)]),
         )
         stretch = Stretch(pool=self.assignment.pool, name=COLLECT, number=0, collect=collect)
         pool = self.assignment
@@ -480,12 +421,11 @@ class Pool:
             parameters=dict(planned.assigned),
             until=planned.until,
             pauses=bool(planned.rung or planned.until is not None),
-            objectives=self.objectives,
+            objectives=self.table.objectives,
         )
         assignment = self._assignment(trainer, compression, stretch, workers)
         self.running[assignment.task] = Running(planned, assignment, workers, now)
-        blank = TaskRow(name=planned.name, state="Running", parameters=dict(planned.assigned))
-        self._set(planned.trial, replace(self.rows.get(planned.trial, blank), state="Running"))
+        self.table.begin(planned)
         self._actions.append(Open(assignment, adopt))
         return assignment.task
 
@@ -540,76 +480,19 @@ class Pool:
         self, planned: Planned, result: Mapping[str, Any], seconds: float, workers: int = 0
     ) -> None:
         """A stretch has its result."""
-        figures = {str(k): float(v) for k, v in (result.get("figures") or {}).items()}
-        values = [figures.get(name, math.nan) for name in self.objectives]
-        lacking = [name for name in self.objectives if math.isnan(figures.get(name, math.nan))]
-        blank = TaskRow(name=planned.name, state="Running", parameters=dict(planned.assigned))
-        row = self.rows.get(planned.trial, blank)
-        row = replace(
-            row,
-            metrics=figures,
-            weights_sha256=str(result.get("weightsSha256") or ""),
-            step=int(result.get("steps") or 0),
-            seconds=round(row.seconds + seconds, 3),
-            workers=workers,
-            reason="",
-            message="",
-        )
-        if lacking:
-            message = f"spec.tasks.objectives: its result has no {lacking[0]} that is a number"
-            self._fail_task(planned, replace(row, reason=NO_FIGURE, message=message))
-            return
-        ends = planned.until is None
-        if ends:
-            row = replace(row, state="Succeeded", ended=self._next_end())
-        self._set(planned.trial, row if ends else replace(row, state="Pending"))
-        self.schedule.tell(planned.number, values)
-        if ends:
-            self.ended.append(planned.trial)
-            self.standing.add(planned.trial, values)
-
-    def _fail_task(self, planned: Planned, row: TaskRow) -> None:
-        self._set(planned.trial, replace(row, state="Failed", ended=self._next_end()))
-        self.ended.append(planned.trial)
-        self.schedule.tell(planned.number, None)
+        self.schedule.tell(planned.number, self.table.done(planned, result, seconds, workers))
         self._check_failures()
 
-    def _remember(self, planned: Planned, values: Sequence[float] | None) -> None:
-        """What the record tells of a stretch."""
-        row = TaskRow(name=planned.name, state="Pending", parameters=dict(planned.assigned))
-        if values is None:
-            self._set(planned.trial, replace(row, state="Failed", ended=self._next_end()))
-            return
-        row = replace(row, metrics=dict(zip(self.objectives, values, strict=True)))
-        if planned.until is None:
-            self.standing.add(planned.trial, values)
-            row = replace(row, state="Succeeded", ended=self._next_end())
-        self._set(planned.trial, row)
-
-    def _next_end(self) -> int:
-        self._ends += 1
-        return self._ends
-
-    def _set(self, trial: int, row: TaskRow) -> None:
-        before = self.rows.get(trial)
-        if before is not None:
-            self.counts[before.state] -= 1
-            self._count_steps(before, -1)
-        self.counts[row.state] += 1
-        self._count_steps(row, 1)
-        self.ended_here += row.state in ("Succeeded", "Failed")
-        self.rows[trial] = row
-
-    def _count_steps(self, row: TaskRow, sign: int) -> None:
-        if row.state != "Running" and row.step:
-            self.steps_ended += sign * row.step
-            self.tasks_stepped += sign
-
     def _check_failures(self) -> None:
-        if self.counts["Failed"] > self._budget("maxFailedTasks"):
-            last = self.rows[self.ended[-1]]
+        failed, most = self.table.counts["Failed"], self._budget("maxFailedTasks")
+        if failed > most:
+            last = next(
+                row
+                for trial in reversed(self.table.ended)
+                if (row := self.table.rows[trial]).state == "Failed"
+            )
             message = (
-                f"{self.counts['Failed']} tasks failed, more than spec.tasks.maxFailedTasks "
-                f"({self._budget('maxFailedTasks'):.0f}); the last: {last.name}: {last.message}"
+                f"{failed} tasks failed, more than spec.tasks.maxFailedTasks ({most:.0f}); "
+                f"the last: {last.name}: {last.message}"
             )
             self.failure = Failure(reason=conditions.TOO_MANY_FAILED_TASKS, message=message)

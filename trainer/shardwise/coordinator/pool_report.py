@@ -1,4 +1,4 @@
-"""What a pool tells: its tasks in counts and a few rows, and the whole as one task's report. Pure."""
+"""What a pool tells: its tasks in counts and a few rows, and all as one task's report. Pure."""
 
 from __future__ import annotations
 
@@ -60,11 +60,11 @@ def report(pool: Pool, connected: Collection[str], now: float) -> TaskReport:
 
 def tasks(pool: Pool) -> TasksReport:
     """The tasks in counts and in a few rows."""
-    counts, best = pool.counts, pool.standing.best
+    table, counts, best = pool.table, pool.table.counts, pool.table.standing.best
     begun = sum(counts.values())
     shown = [_row(pool, each) for each in islice(pool.running.values(), ROWS) if each.planned]
-    ended = [pool.rows[trial] for trial in reversed(pool.ended)]
-    several = len(pool.objectives) > 1
+    ended = [table.rows[trial] for trial in reversed(table.ended)]
+    several = len(table.objectives) > 1
     return TasksReport(
         total=pool.schedule.total,
         pending=pool.schedule.total - begun + counts["Pending"],
@@ -73,8 +73,10 @@ def tasks(pool: Pool) -> TasksReport:
         failed=counts["Failed"],
         stopped=counts["Stopped"],
         rows=tuple([*shown, *ended][:ROWS]),
-        best=None if best is None else pool.rows[best],
-        pareto=tuple(pool.rows[t] for t in pool.standing.front[:FRONT]) if several else (),
+        best=None if best is None else pool.table.rows[best],
+        pareto=tuple(pool.table.rows[t] for t in pool.table.standing.front[:FRONT])
+        if several
+        else (),
         record=pool.schedule.record(),
         utilization=round(pool.spent.utilization, 4),
     )
@@ -83,7 +85,7 @@ def tasks(pool: Pool) -> TasksReport:
 def _row(pool: Pool, running: Running) -> TaskRow:
     """The row of a task under way, as its group tells."""
     assert running.planned is not None
-    row, report = pool.rows[running.planned.trial], running.report
+    row, report = pool.table.rows[running.planned.trial], running.report
     row = replace(row, workers=len(running.workers))
     if report is None or report.progress is None:
         return row
@@ -101,7 +103,7 @@ def _state(pool: Pool) -> TaskState:
         return "training"
     if "forming" in states:
         return "forming"
-    return "training" if pool.running and pool.counts["Succeeded"] else "waiting"
+    return "training" if pool.running and pool.table.counts["Succeeded"] else "waiting"
 
 
 def _progress(pool: Pool, now: float) -> Progress | None:
@@ -111,18 +113,19 @@ def _progress(pool: Pool, now: float) -> Progress | None:
         for each in pool.running.values()
         if each.report is not None and each.report.progress is not None and each.planned
     ]
-    ended = sum(pool.counts[state] for state in ("Succeeded", "Failed", "Stopped"))
+    ended = sum(pool.table.counts[state] for state in ("Succeeded", "Failed", "Stopped"))
     if not current and not ended:
         return None
     total = pool.schedule.total
-    known = pool.steps_ended + sum(progress.total_steps for progress in current)
-    each_task = known / max(1, pool.tasks_stepped + len(current))
+    known = pool.table.steps + sum(progress.total_steps for progress in current)
+    each_task = known / max(1, pool.table.stepped + len(current))
     # Of what an earlier coordinator saw end, only the results are remembered.
-    forgotten = ended + pool.counts["Pending"] - pool.tasks_stepped
-    done = round(pool.steps_ended + forgotten * each_task) + sum(each.step for each in current)
+    forgotten = ended + pool.table.counts["Pending"] - pool.table.stepped
+    done = round(pool.table.steps + forgotten * each_task) + sum(each.step for each in current)
     expected = done if ended == total else max(done, round(each_task * total))
     passed = max(1e-9, now - pool.spent.began)
-    rate = pool.ended_here / passed
+    rate = pool.table.ended_here / passed
+    best = pool.table.standing.best
     latest = max(current, key=lambda progress: progress.at, default=None)
     return Progress(
         step=done,
@@ -132,7 +135,9 @@ def _progress(pool: Pool, now: float) -> Progress | None:
         samples_per_second=sum(progress.samples_per_second for progress in current),
         eta_seconds=(total - ended) / rate if rate else None,
         at=now if latest is None else latest.at,
-        metrics={} if pool.standing.best is None else pool.rows[pool.standing.best].metrics,
+        metrics={}
+        if pool.table.standing.best is None
+        else pool.table.rows[pool.table.standing.best].metrics,
         stage=f"tasks: {ended}/{total}" if not pool.over else "",
     )
 

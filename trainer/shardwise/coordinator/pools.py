@@ -1,4 +1,4 @@
-"""A pool as the service has it: connections that wait for work, and hands for what the pool says."""
+"""A pool as the service has it: connections that wait for work, and hands for what it says."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 from shardwise.coordinator import pool_report
 from shardwise.coordinator.connection import Connection
-from shardwise.coordinator.pool import Close, Dismiss, Open, Place, Pool, Release, Resize
+from shardwise.coordinator.pool import Pool
+from shardwise.coordinator.pool_actions import Close, Dismiss, Open, Place, Release, Resize
 from shardwise.coordinator.protocol import Bye, Hello, Stop
 from shardwise.coordinator.report import Assignment, TaskReport
 

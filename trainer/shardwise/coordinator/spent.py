@@ -1,4 +1,4 @@
-"""What the tasks of a pool have taken: workers' time, and what their groups have been through. Pure."""
+"""What a pool's tasks have taken: workers' time, and what groups went through. Pure."""
 
 from __future__ import annotations
 

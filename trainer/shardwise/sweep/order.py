@@ -94,6 +94,7 @@ class VirtualOrder:
         self._at = tuple(rungs)
         self._rungs = Rungs(len(rungs), factor, algorithm.total)
         self._parallelism, self._directions = parallelism, directions
+        self._trained_one = False
         self._now = 0
         self._plans: list[Plan] = []
         self._new = 0
@@ -124,7 +125,9 @@ class VirtualOrder:
         if promoted is not None:
             return self._plan(*promoted)
         if self._new == self._algorithm.total:
-            return None
+            over = not self._slots and not self._trained_one
+            rescued = self._rungs.rescue() if over else None
+            return None if rescued is None else self._plan(*rescued)
         self._algorithm.begin(self._new)
         self._new += 1
         return self._plan(self._new - 1, 0)
@@ -139,6 +142,7 @@ class VirtualOrder:
         return self._trained(plan) - (self._at[plan.rung - 1] if plan.rung else 0)
 
     def _tell(self, plan: Plan, values: Sequence[float] | None) -> None:
+        self._trained_one |= plan.until is None and values is not None
         if self._at:
             cost = None if values is None else costs(values, self._directions)[0]
             self._rungs.add(plan.rung, plan.trial, cost)

@@ -25,6 +25,7 @@ class _Rung:
         """The most results that there can ever be."""
         self.alive = 0
         """How many results may still be promoted."""
+        self._all: list[_Key] = []
         # The best floor(n / factor) results, worst first; the others, best first.
         self._top: list[_Key] = []
         self._rest: list[_Key] = []
@@ -36,6 +37,7 @@ class _Rung:
 
     def add(self, key: _Key) -> None:
         self.results += 1
+        self._all.append(key)
         heappush(self._kept, _reverse(key))
         self.alive += not key[0]
         if self._top and key < _reverse(self._top[0]):
@@ -57,6 +59,14 @@ class _Rung:
                 self.alive -= 1
                 return trial
         return None
+
+    def rescue(self) -> int | None:
+        """The best trial that was not promoted, be it in the top or not; it counts as promoted."""
+        best = min((key for key in self._all if key[2] not in self.promoted), default=None)
+        if best is None or best[0]:
+            return None
+        self.promoted.add(best[2])
+        return best[2]
 
     def trim(self) -> Iterator[int]:
         """The trials that cannot be promoted any more, each told once: with all results that
@@ -113,6 +123,16 @@ class Rungs:
         for index in reversed(range(len(self._rungs))):
             trial = self._rungs[index].promote()
             if trial is not None:
+                return trial, index + 1
+        return None
+
+    def rescue(self) -> tuple[int, int] | None:
+        """As `promote`, by the best result at the highest rung, whatever the factor says: a sweep
+        of fewer trials than the factor would end without a trained model."""
+        for index in reversed(range(len(self._rungs))):
+            trial = self._rungs[index].rescue()
+            if trial is not None:
+                self.stopped.discard(trial)
                 return trial, index + 1
         return None
 
