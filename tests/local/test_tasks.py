@@ -117,9 +117,7 @@ def test_kills_and_new_coordinators_change_nothing(calm: Run, tmp_path: Path) ->
     faults = [f"kill:{n % 4}@{2 + n}" for n in range(KILLS)]
     steps = len(weights(calm)) * int(table(calm)["task-0"]["steps"])
     faults += [f"crash-coordinator@{steps * part // 4}" for part in (1, 2)]
-    found = run(
-        path, tmp_path / "out", "--workers", "4", *(f"--fault={fault}" for fault in faults)
-    )
+    found = run(path, tmp_path / "out", "--workers", "4", *(f"--fault={fault}" for fault in faults))
     assert found.code == 0, found.stderr
     assert weights(found) == weights(calm)
     assert found.result["best"]["name"] == calm.result["best"]["name"]
@@ -153,8 +151,9 @@ def test_an_objective_that_there_is_not_ends_the_job_before_it_trains(tmp_path: 
     path = manifest(tmp_path / "typo.yaml", {"sweep": SWEEP, "objectives": objectives})
     found = run(path, tmp_path / "out", "--workers", "2")
     assert found.code == 1
-    assert "spec.tasks.objectives[0].metric: the evaluation gives no 'acuracy'; it gives loss, " in (
-        found.stderr
+    assert (
+        "spec.tasks.objectives[0].metric: the evaluation gives no 'acuracy'; it gives loss, "
+        in (found.stderr)
     )
     assert not (found.output / "tasks").exists()
 

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shardwise.coordinator import pool_report
-from shardwise.coordinator.pool import COLLECT, Pool
+from shardwise.coordinator.pool import Pool
+from shardwise.coordinator.pool_stretches import COLLECT, SHARED_TRAINING
 from shardwise.coordinator.report import TaskReport, TasksReport
 
 from .pool_world import World, assignment, grid, listed, world
@@ -225,10 +226,34 @@ def test_stopped_early() -> None:
     for number, accuracy in enumerate((0.1, 0.9, 0.5)):
         found.end(f"p/task-{number}", accuracy)
     stretch = found.open["p/task-1"].stretch
-    assert stretch is not None and stretch.until is None and stretch.pauses
+    assert stretch is not None and stretch.until is None and stretch.state
     run_out(found, 0.95)
     tasks = tasks_of(found)
     assert (tasks.succeeded, tasks.stopped, tasks.pending) == (1, 2, 0)
+
+
+def test_what_all_tasks_train_is_trained_once_by_all_workers() -> None:
+    prune = {"steps": [{"name": "prune", "prune": {"sparsity": "0.5"}}]}
+    sparsity = {"name": "s", "field": "compression.prune.prune.sparsity", "values": ["0.5", "0.9"]}
+    tasks = grid(2, sweep={"parameters": [sparsity]})
+    found = world(tasks, 3, compression=prune)
+    assert list(found.open) == [f"p/{SHARED_TRAINING}"]
+    shared = found.open[f"p/{SHARED_TRAINING}"]
+    assert (shared.workers, shared.compression) == (3, None)
+    assert shared.stretch is not None and shared.stretch.until == 9
+    found.end(f"p/{SHARED_TRAINING}")
+    assert sorted(found.open) == ["p/task-0", "p/task-1"]
+    for each in found.open.values():
+        assert each.stretch is not None and each.stretch.state == shared.stretch.state != ""
+    tasks_of(found)
+    run_out(found)
+    assert tasks_of(found).succeeded == 2
+
+
+def test_tasks_that_train_differently_share_no_training() -> None:
+    prune = {"steps": [{"name": "prune", "prune": {"sparsity": "0.5"}}]}
+    found = world(grid(2), 2, compression=prune)
+    assert sorted(found.open) == ["p/task-0", "p/task-1"]
 
 
 def test_drained_it_begins_nothing_more() -> None:

@@ -15,8 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from shardwise.api import conditions
-from shardwise.api.tasks_concrete import concrete
-from shardwise.coordinator import allotment, rows
+from shardwise.coordinator import allotment, pool_stretches, rows
 from shardwise.coordinator.allotment import Crew
 from shardwise.coordinator.pool_actions import (
     Action,
@@ -32,7 +31,6 @@ from shardwise.coordinator.report import (
     Collect,
     Failure,
     PoolAssignment,
-    Stretch,
     TaskReport,
 )
 from shardwise.coordinator.spent import Spent
@@ -40,8 +38,6 @@ from shardwise.coordinator.table import Table
 from shardwise.sweep import RecordError, Schedule
 from shardwise.sweep import Stretch as Planned
 
-COLLECT = "+collect"
-"""The name of the last work, which no task can have."""
 AUTO = "Auto"
 OOM_KILLED = "OOMKilled"
 BLAMELESS = frozenset({"", "Signal 9", "Signal 15"})
@@ -57,7 +53,7 @@ RETRIED = frozenset({conditions.WORKER_LOST, OOM_KILLED})
 
 @dataclass(slots=True)
 class Running:
-    """A stretch of a task that workers are at; `planned` is None while the pool collects."""
+    """A stretch of a task that workers are at; `planned` is None for what is no task's own."""
 
     planned: Planned | None
     assignment: Assignment
@@ -110,6 +106,9 @@ class Pool:
         self._holders: dict[int, str] = {}
         """The worker that ended a trial's last stretch, and has its files."""
         self._draining = ""
+        begun = bool(unfinished or self.schedule.told())
+        self._shares = pool_stretches.training_is_shared(assignment) and not begun
+        """The training that all tasks share is yet to be done."""
         self._adopting_until: float | None = now + adoption_seconds if assignment.began else None
         self._actions: list[Action] = []
         for planned, values in self.schedule.told():
@@ -149,7 +148,7 @@ class Pool:
 
     def key(self, name: str) -> str:
         """The key of a task's group."""
-        return f"{self.assignment.pool}/{name}"
+        return pool_stretches.key(self.assignment.pool, name)
 
     # Events.
 
@@ -168,9 +167,12 @@ class Pool:
         self.spent.mark(now, self.running, self.idle)
         if task not in self.running:
             planned = self._take(task)
-            if planned is None:
+            if planned is not None:
+                self._open(planned, 1, now, adopt=True)
+            elif self._shares and task == self.key(pool_stretches.SHARED_TRAINING):
+                self._open_shared(1, now, adopt=True)
+            else:
                 return False
-            self._open(planned, 1, now, adopt=True)
         self._put(worker, task)
         if len(self.running[task].workers) > self.running[task].wanted:
             self._want(task, len(self.running[task].workers))
@@ -217,7 +219,9 @@ class Pool:
         if running is None:
             return
         if running.planned is None:
-            self.result = result
+            if running.assignment.stretch and running.assignment.stretch.collect:
+                self.result = result
+            self._shares = False
             return
         self._holders[running.planned.trial] = min(running.workers, default="")
         self._done(running.planned, result, now - running.began, len(running.workers))
@@ -294,6 +298,9 @@ class Pool:
         self._release()
         while self.idle and (task := allotment.short(self._crews())) is not None:
             self._place(task, 1)
+        if self._shares:
+            self._share(now)
+            return
         self._begin(now)
         if self.fixed is None and self._queue:
             self._shrink()
@@ -324,6 +331,19 @@ class Pool:
             planned = self._queue.popleft()
             task = self._open(planned, size, now)
             self._place(task, size, self._holders.get(planned.trial, ""))
+
+    def _share(self, now: float) -> None:
+        """All workers train what the tasks have in common, before any task begins."""
+        if not self.running and self.idle:
+            workers = min(len(self.idle), self.most)
+            self._place(self._open_shared(workers, now), workers)
+        self._grow()
+
+    def _open_shared(self, workers: int, now: float, *, adopt: bool = False) -> str:
+        assignment = pool_stretches.shared_training(self.assignment, workers)
+        self.running[assignment.task] = Running(None, assignment, workers, now)
+        self._actions.append(Open(assignment, adopt))
+        return assignment.task
 
     def _grow(self) -> None:
         while self.idle and (task := allotment.growing(self._crews(), self.most)) is not None:
@@ -360,9 +380,7 @@ class Pool:
             objectives=tuple(self.assignment.tasks.get("objectives") or ()),
             rows=rows.pack([table.rows[trial] for trial in sorted(table.rows)]),
         )
-        stretch = Stretch(pool=self.assignment.pool, name=COLLECT, number=0, collect=collect)
-        pool = self.assignment
-        assignment = self._assignment(pool.trainer, pool.compression, stretch, 1)
+        assignment = pool_stretches.collecting(self.assignment, collect)
         self.running[assignment.task] = Running(None, assignment, 1, now)
         self._actions.append(Open(assignment))
         self._place(assignment.task, 1, "" if best is None else self._holders.get(best, ""))
@@ -411,45 +429,11 @@ class Pool:
 
     def _open(self, planned: Planned, workers: int, now: float, *, adopt: bool = False) -> str:
         """Begin a stretch; the key of its group."""
-        pool = self.assignment
-        assigned = planned.assigned if planned.item is None else planned.item
-        trainer, compression = concrete(pool.trainer, pool.compression, pool.tasks, assigned)
-        stretch = Stretch(
-            pool=pool.pool,
-            name=planned.name,
-            number=planned.number,
-            parameters=dict(planned.assigned),
-            until=planned.until,
-            pauses=bool(planned.rung or planned.until is not None),
-            objectives=self.table.objectives,
-        )
-        assignment = self._assignment(trainer, compression, stretch, workers)
+        assignment = pool_stretches.task(self.assignment, planned, workers)
         self.running[assignment.task] = Running(planned, assignment, workers, now)
         self.table.begin(planned)
         self._actions.append(Open(assignment, adopt))
         return assignment.task
-
-    def _assignment(
-        self,
-        trainer: Mapping[str, Any],
-        compression: Mapping[str, Any] | None,
-        stretch: Stretch,
-        workers: int,
-    ) -> Assignment:
-        pool = self.assignment
-        return Assignment(
-            task=self.key(stretch.name),
-            name=pool.name,
-            workers=workers,
-            trainer=trainer,
-            compression=compression,
-            output=pool.output,
-            checkpoint=pool.checkpoint,
-            report_seconds=pool.report_seconds,
-            detection_seconds=pool.detection_seconds,
-            gather_seconds=pool.gather_seconds,
-            stretch=stretch,
-        )
 
     def _end(self, task: str, now: float) -> Running | None:
         """A group is no more; what it has been through counts for the pool."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import islice
 
 from shardwise.coordinator.pool import Pool, Running
+from shardwise.coordinator.pool_stretches import SHARED_TRAINING
 from shardwise.coordinator.report import (
     Loss,
     Progress,
@@ -114,6 +115,9 @@ def _progress(pool: Pool, now: float) -> Progress | None:
         if each.report is not None and each.report.progress is not None and each.planned
     ]
     ended = sum(pool.table.counts[state] for state in ("Succeeded", "Failed", "Stopped"))
+    shared = pool.running.get(pool.key(SHARED_TRAINING))
+    if shared is not None and shared.report is not None and shared.report.progress is not None:
+        return replace(shared.report.progress, stage="training that all tasks share")
     if not current and not ended:
         return None
     total = pool.schedule.total
@@ -135,9 +139,7 @@ def _progress(pool: Pool, now: float) -> Progress | None:
         samples_per_second=sum(progress.samples_per_second for progress in current),
         eta_seconds=(total - ended) / rate if rate else None,
         at=now if latest is None else latest.at,
-        metrics={}
-        if pool.table.standing.best is None
-        else pool.table.rows[pool.table.standing.best].metrics,
+        metrics={} if best is None else pool.table.rows[best].metrics,
         stage=f"tasks: {ended}/{total}" if not pool.over else "",
     )
 

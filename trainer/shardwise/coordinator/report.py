@@ -38,8 +38,9 @@ class Stretch:
     """What the task differs in, for its row in the table."""
     until: int | None = None
     """Epochs or steps, as spec.trainer has it, to train to; None: to the end."""
-    pauses: bool = False
-    """Its training is done in several stretches; its state is kept between them."""
+    state: str = ""
+    """Where in the output folder the state of its training is kept from one stretch to the next,
+    or for all tasks that train the same; empty: nowhere."""
     objectives: tuple[str, ...] = ()
     """The figures that its result must have."""
     collect: Collect | None = None

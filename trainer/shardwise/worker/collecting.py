@@ -1,7 +1,7 @@
 """The last work of a pool: one table of all tasks, one result.json, and the best one's weights.
 
 tasks.csv             a row a task, whatever became of it
-weights.safetensors   the best task's
+weights.safetensors   the best task's, and what its compression made
 result.json           `tasks`, `best`, `pareto`, and the best one's figures as those of the job
 
 What the tasks' own files say goes before what the coordinator remembers, which is less after it
@@ -11,6 +11,7 @@ was begun anew.
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,12 +20,15 @@ from pathlib import Path
 from typing import Any
 
 from shardwise.coordinator import rows
+from shardwise.coordinator.pool_stretches import SHARED, STATE
 from shardwise.coordinator.report import Collect, TaskRow
 from shardwise.worker import output
-from shardwise.worker.stretch import FOLDER, RESULT, STATE
+from shardwise.worker.stretch import FOLDER, RESULT
 
 TABLE = "tasks.csv"
 WEIGHTS = "weights.safetensors"
+OWN = (RESULT, "history.csv")
+"""What a task has besides that is not the job's."""
 FIRST = ("name", "state")
 LAST = ("steps", "seconds", "workers", "ended", "weightsSha256", "reason", "message")
 
@@ -42,7 +46,7 @@ def collect(base: Path, job: str, pool: str, what: Collect) -> dict[str, Any]:
     best = next((row for row in table if row.name == what.best), None)
     try:
         base.mkdir(parents=True, exist_ok=True)
-        for state in (base / FOLDER).glob(f"*/{STATE}-*"):
+        for state in (*base.glob(f"{FOLDER}/*/{STATE}-*"), *base.glob(f"{SHARED}-*")):
             shutil.rmtree(state, ignore_errors=True)
         output.write_aside(base / TABLE, lambda path: _write_csv(table, path))
         weights = None if best is None else _promote(base, best)
@@ -85,11 +89,14 @@ def _completed(base: Path, pool: str, row: TaskRow) -> TaskRow:
 
 
 def _promote(base: Path, best: TaskRow) -> str | None:
-    """The best task's weights become the job's; their hash, or None where they are elsewhere."""
-    source = base / FOLDER / best.name / WEIGHTS
-    if not source.exists():
+    """The best task's weights and artifacts become the job's; the weights' hash, or None where
+    they are elsewhere."""
+    source = base / FOLDER / best.name
+    if not (source / WEIGHTS).exists():
         return None
-    output.write_aside(base / WEIGHTS, lambda path: _copy(source, path))
+    for file in sorted(source.iterdir()):
+        if file.is_file() and file.name not in OWN:
+            output.write_aside(base / file.name, functools.partial(_copy, file))
     return best.weights_sha256
 
 

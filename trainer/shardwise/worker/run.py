@@ -39,7 +39,6 @@ from shardwise.worker.stretch import (
     folder,
     forget_state,
     found,
-    state_folder,
     told,
 )
 from shardwise.worker.work import Work
@@ -179,10 +178,10 @@ class Worker:
     def _checkpoints(self, assignment: Assignment) -> Checkpoints:
         trainer = json.dumps(assignment.trainer, sort_keys=True, separators=(",", ":"))
         location = self.settings.checkpoint
-        if self.stretch is not None and location is not None:
+        if self.stretch is not None and self.stretch.state:
+            location = str(self.settings.output / self.stretch.state)
+        elif self.stretch is not None and location is not None:
             location = f"{location.rstrip('/')}/{FOLDER}/{self.stretch.name}"
-        elif self.stretch is not None and self.stretch.pauses:
-            location = str(state_folder(self.settings.output, self.stretch))
         return Checkpoints(
             location,
             assignment.checkpoint or {},

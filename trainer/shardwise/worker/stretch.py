@@ -12,7 +12,6 @@ from shardwise.coordinator.report import Stretch
 from shardwise.worker import output
 
 FOLDER = "tasks"
-STATE = "state"
 RESULT = "result.json"
 
 
@@ -23,11 +22,6 @@ class UnfitTask(Exception):  # noqa: N818 - reads as what it is
 def folder(base: Path, stretch: Stretch) -> Path:
     """Where a task's files go."""
     return base / FOLDER / stretch.name
-
-
-def state_folder(base: Path, stretch: Stretch) -> Path:
-    """Where the state of a task is kept that pauses."""
-    return folder(base, stretch) / f"{STATE}-{stretch.pool[:8]}"
 
 
 def check_objectives(stretch: Stretch, figures: Collection[str], compresses: bool) -> None:
@@ -71,5 +65,6 @@ def found(base: Path, stretch: Stretch) -> dict[str, Any] | None:
 
 
 def forget_state(base: Path, stretch: Stretch) -> None:
-    """Remove the state that was kept of a task."""
-    shutil.rmtree(state_folder(base, stretch), ignore_errors=True)
+    """Remove the state that was kept of a task; what others share stays."""
+    if stretch.state.startswith(f"{FOLDER}/"):
+        shutil.rmtree(base / stretch.state, ignore_errors=True)
