@@ -21,7 +21,8 @@ class CreatePod:
 
     index: int
     trainer: Mapping[str, Any] = field(hash=False)
-    """The accepted trainer and compression: those of the job's other pods where there are any."""
+    """The accepted trainer, compression and tasks: those of the job's other pods where there are
+    any."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +40,7 @@ class OpenTask:
     workers: int
     min_workers: int
     trainer: Mapping[str, Any] = field(hash=False)
-    """The accepted trainer and compression."""
+    """The accepted trainer, compression and tasks."""
     generation_floor: int
     checkpoint: Mapping[str, Any] | None = field(default=None, hash=False)
     """spec.checkpoint."""
@@ -51,6 +52,8 @@ class OpenTask:
     lost_steps: int = 0
     reached_step: int = 0
     """The highest step that the status tells of: what begins below it has been lost."""
+    record: str = ""
+    """What an earlier coordinator knew of the results of the tasks, where there are many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,6 +34,7 @@ from shardwise_operator.observe import (
     taken_indices,
 )
 from shardwise_operator.port import ApiError, Cluster
+from shardwise_operator.sources import source
 from shardwise_operator.writes import LastWrite, TokenBucket, merge_patch, postponed
 
 log = logging.getLogger(__name__)
@@ -63,6 +64,8 @@ class Memo:
     service: bool = False
     errors: tuple[CreationError, ...] = ()
     end_seen: datetime | None = None
+    idle_since: datetime | None = None
+    short_since: datetime | None = None
     last_write: LastWrite = field(default_factory=LastWrite)
     why: tuple[str, ...] = ()
 
@@ -155,20 +158,38 @@ class Controller:
             memo.end_seen = None
         elif memo.end_seen is None:
             memo.end_seen = now
+        self._note_pool(memo, report, now)
         memo.errors = tuple(error for error in memo.errors if error.retry_at > now)
+        configmap = await self._configmap(job)
+        trainer = (job.manifest.get("spec") or {}).get("trainer")
         return Observed(
             job=job,
             pods=pod_views(pods, job.uid),
             taken=taken_indices(pods, job.uid),
             now=now,
             service_exists=memo.service,
-            configmap=await self._configmap(job),
+            configmap=configmap,
             report=report,
             asked=asked,
             end_seen=memo.end_seen,
+            idle_since=memo.idle_since,
+            short_since=memo.short_since,
+            source=(
+                source(trainer, configmap.files if configmap is not None else None)
+                if isinstance(trainer, Mapping)
+                else None
+            ),
             settled=self._settled() and (asked is None or asked.settled),
             creation_errors=memo.errors,
         )
+
+    def _note_pool(self, memo: Memo, report: TaskReport | None, now: datetime) -> None:
+        """Since when a pool has lacked what it lacks for moments between two tasks as well."""
+        pool = report if report is not None and report.tasks is not None else None
+        idle = pool is not None and not pool.members and pool.state != "finished"
+        short = pool is not None and len(pool.connected) < pool.workers
+        memo.idle_since = (memo.idle_since or now) if idle else None
+        memo.short_since = (memo.short_since or now) if short else None
 
     async def _configmap(self, job: JobView) -> ConfigMapView | None:
         """Looked up until the pods are made with it; its hash is in the status from then on."""
@@ -189,7 +210,11 @@ class Controller:
             return ConfigMapView(name=name, sha256=None)
         content = {part: found.get(part) or {} for part in ("data", "binaryData")}
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-        return ConfigMapView(name=name, sha256=hashlib.sha256(text.encode()).hexdigest())
+        return ConfigMapView(
+            name=name,
+            sha256=hashlib.sha256(text.encode()).hexdigest(),
+            files=found.get("data") or {},
+        )
 
     async def _live(self, key: Key) -> Mapping[str, Any] | None:
         try:

@@ -17,7 +17,15 @@ from typing import Any, Protocol
 from shardwise.api.conditions import REFUSED_WORKER
 from shardwise.api.environment import TOKEN_AUDIENCE
 from shardwise.api.types import split_trainer
-from shardwise.coordinator import Assignment, Coordinator, Hello, Identity, Refused, TaskReport
+from shardwise.coordinator import (
+    Assignment,
+    Coordinator,
+    Hello,
+    Identity,
+    PoolAssignment,
+    Refused,
+    TaskReport,
+)
 from shardwise_operator import names
 from shardwise_operator.actions import DrainTask, LostWorker, OpenTask, ResizeTask
 from shardwise_operator.jobs import Key
@@ -79,7 +87,29 @@ class Coordination:
         self._asked[job.uid] = Asked(workers=action.workers, min_workers=action.min_workers)
         if action.generation_floor:
             self._settles[job.uid] = self._monotonic() + self._adoption_seconds + SETTLE_MARGIN
-        trainer, compression, _ = split_trainer(action.trainer)
+        trainer, compression, tasks = split_trainer(action.trainer)
+        output = (job.manifest.get("spec") or {}).get("output")
+        if tasks is not None:
+            self._coordinator.open_pool(
+                PoolAssignment(
+                    pool=job.uid,
+                    name=job.name,
+                    workers=action.workers,
+                    trainer=trainer,
+                    tasks=tasks,
+                    compression=compression,
+                    output=output,
+                    checkpoint=action.checkpoint,
+                    report_seconds=self._report_seconds,
+                    detection_seconds=action.detection_seconds,
+                    began=action.generation_floor > 0,
+                    record=action.record,
+                    recoveries=action.recoveries,
+                    seconds=action.seconds,
+                    lost_steps=action.lost_steps,
+                )
+            )
+            return
         self._coordinator.open_task(
             Assignment(
                 task=job.uid,
@@ -89,7 +119,7 @@ class Coordination:
                 detection_seconds=action.detection_seconds,
                 trainer=trainer,
                 compression=compression,
-                output=(job.manifest.get("spec") or {}).get("output"),
+                output=output,
                 checkpoint=action.checkpoint,
                 generation_floor=action.generation_floor,
                 report_seconds=self._report_seconds,

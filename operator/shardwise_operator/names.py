@@ -16,9 +16,9 @@ JOB_NAME = "shardwise.dev/job-name"
 JOB_UID = "shardwise.dev/job-uid"
 INDEX = "shardwise.dev/index"
 ACCEPTED_TRAINER = "shardwise.dev/accepted-trainer"
-"""Annotation: the spec.trainer, and beside its fields the spec.compression, that a pod was made
-for. A later edit of the job, then a restart of the operator, must not hand another task to workers
-of the first."""
+"""Annotation: the spec.trainer, and beside its fields spec.compression and spec.tasks, that a pod
+was made for. A later edit of the job, then a restart of the operator, must not hand another task to
+workers of the first."""
 
 MANAGER = "shardwise"
 WORKER = "shardwise-worker"

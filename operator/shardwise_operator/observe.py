@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -62,7 +62,7 @@ class PodView:
     disrupted: str = ""
     """Why the cluster took it away (its condition DisruptionTarget); empty where it did not."""
     trainer: Mapping[str, Any] | None = None
-    """The trainer and the compression that the pod was made for."""
+    """The trainer, the compression and the tasks that the pod was made for."""
 
     @property
     def succeeded(self) -> bool:
@@ -109,6 +109,7 @@ class ConfigMapView:
 
     name: str
     sha256: str | None
+    files: Mapping[str, str] = field(default_factory=dict, hash=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +155,12 @@ class Observed:
     """Present where the task is open."""
     end_seen: datetime | None = None
     """When the coordinator was first seen to have ended the task, well or not."""
+    idle_since: datetime | None = None
+    """Since when no worker of a pool has been at a task; None while one is."""
+    short_since: datetime | None = None
+    """Since when a pool has had fewer workers than it asks for; None while it has them."""
+    source: str | None = None
+    """The text of the module that the entrypoint is in; None where it is not known."""
     settled: bool = True
     """False shortly after the operator's start, while running workers may not be back yet."""
     creation_errors: tuple[CreationError, ...] = ()

@@ -1,7 +1,8 @@
 """Which status writes are worth sending: all that tell something, and progress now and then.
 
 Every write goes to every watcher of the job. So one that tells nothing but progress waits for 10
-seconds or one per cent more, and for a token of a bucket that all jobs share. Does no I/O.
+seconds or one per cent more, and for a token of a bucket that all jobs share. What has come of a
+pool's tasks waits for 2 seconds: another coordinator goes on from it. Does no I/O.
 """
 
 from __future__ import annotations
@@ -14,6 +15,17 @@ PROGRESS_SECONDS = 10.0
 PROGRESS_KEYS = frozenset({"progress", "goodput", "goodputSeconds", "checkpoint"})
 """Parts of a status that change all the time while nothing happens. A checkpoint that fails shows
 in the conditions too, which are written at once."""
+TASKS_SECONDS = 2.0
+"""Between two writes of what tasks have come to: their workers tell a new coordinator of no more
+than their last few results."""
+TASKS_KEYS = frozenset({"tasks", "message", "recoveriesByCause"})
+"""What changes with every task of a pool."""
+TASKS_PARTS = {
+    "workers": frozenset({"members", "generation"}),
+    "tasks": frozenset({"items", "utilization"}),
+}
+"""Of some parts of a status, the fields that change with every task; of the tasks, those that tell
+no more than progress does."""
 
 
 class TokenBucket:
@@ -66,7 +78,13 @@ def postponed(
     now: float,
 ) -> float:
     """Seconds that the write has to wait; 0 to send it now."""
-    if set(patch) - PROGRESS_KEYS:
+    news = set(patch) - PROGRESS_KEYS
+    if news and "tasks" in old:
+        news = _beside_tasks(patch, old, news)
+        if not news and _tells_of_tasks(patch):
+            left = last.at + TASKS_SECONDS - now
+            return left if left > 0 else bucket.take()
+    if news:
         return 0.0
     before = (old.get("progress") or {}).get("percent")
     percent = (patch.get("progress") or {}).get("percent", before)
@@ -74,3 +92,24 @@ def postponed(
     if left > 0 and percent == before:
         return left
     return bucket.take()
+
+
+def _beside_tasks(patch: Mapping[str, Any], old: Mapping[str, Any], keys: set[str]) -> set[str]:
+    """The keys that tell more than the coming and going of a pool's tasks."""
+    found = keys - TASKS_KEYS
+    if "conditions" in found and _but_messages(patch) == _but_messages(old):
+        found.remove("conditions")
+    workers = patch.get("workers")
+    if isinstance(workers, Mapping) and set(workers) <= TASKS_PARTS["workers"]:
+        found.discard("workers")
+    return found
+
+
+def _but_messages(status: Mapping[str, Any]) -> list[dict[str, Any]]:
+    conditions = status.get("conditions") or ()
+    return [{key: entry[key] for key in entry if key != "message"} for entry in conditions]
+
+
+def _tells_of_tasks(patch: Mapping[str, Any]) -> bool:
+    """Whether it tells what a task has come to, or that one has begun."""
+    return bool(set(patch.get("tasks") or ()) - TASKS_PARTS["tasks"])

@@ -25,6 +25,8 @@ STEPS_A_SECOND = (
 )
 NO_CHECKPOINT = "The job writes no checkpoints"
 NO_RECOVERY = "No worker was lost"
+ONE_TASK = "The job is one task"
+NO_BEST = "The job is one task, has no objectives, or none of its tasks has succeeded"
 NO_WORKER_METRICS = "No worker runs, or their pods are not scraped (podMonitor.enabled)"
 
 
@@ -311,6 +313,43 @@ def _stragglers() -> tuple[Panel, ...]:
     )
 
 
+def _tasks() -> tuple[Panel, ...]:
+    return (
+        graph(
+            "Tasks by state",
+            "A steady pool turns pending into succeeded at a steady rate. Failed ones fail alone: "
+            "`kubectl describe` names the first, and tasks.csv has the reason of each.",
+            Query(expr=f"sum by (state) (shardwise_job_tasks{{{IN}}})", legend="{{state}}"),
+            unit="short",
+            width=10,
+            stacked=True,
+            overrides=coloured(declared.TASK_STATES),
+            empty_means=ONE_TASK,
+        ),
+        graph(
+            "Best objective",
+            "First objective of the best task so far. Where it has been flat for long, more tasks "
+            "of this sweep are unlikely to help.",
+            Query(expr=f"shardwise_job_best_objective{{{IN}}}", legend="{{metric}}"),
+            unit="short",
+            width=8,
+            minimum=None,
+            empty_means=NO_BEST,
+        ),
+        graph(
+            "Pool utilization",
+            "Part of the workers' time so far that went into tasks. Below 0.9: tasks are short "
+            "for their start, workersPerTask is too large, or too few tasks are under way "
+            "(parallelism).",
+            Query(expr=f"shardwise_job_pool_utilization_ratio{{{IN}}}", legend="at tasks"),
+            unit="percentunit",
+            width=6,
+            maximum=1,
+            empty_means=ONE_TASK,
+        ),
+    )
+
+
 def _checkpoints() -> tuple[Panel, ...]:
     return (
         graph(
@@ -436,6 +475,7 @@ def board() -> Board:
             Row(title="Now", panels=_now()),
             Row(title="Learning", panels=_learning()),
             Row(title="Workers", panels=_group()),
+            Row(title="Tasks", panels=_tasks()),
             Row(title="Where the time goes", panels=_goodput()),
             Row(title="Stragglers", panels=_stragglers()),
             Row(title="Checkpoints", panels=_checkpoints()),

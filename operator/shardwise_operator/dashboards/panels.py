@@ -38,6 +38,7 @@ COLOURS: Mapping[str, str] = {
     "Succeeded": "dark-green",
     "Failed": "red",
     "Invalid": "dark-red",
+    "Stopped": "light-yellow",
 }
 
 

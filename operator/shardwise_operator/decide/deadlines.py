@@ -66,7 +66,10 @@ def _startup_began(observed: Observed, conditions: Conditions) -> datetime | Non
     """When the job was made or resumed; None once it has trained since then."""
     resumed = conditions.false_since(c.SUSPENDED)
     if resumed is None:
-        trained = bool((observed.job.status.get("workers") or {}).get("generation"))
+        status = observed.job.status
+        trained = bool((status.get("workers") or {}).get("generation"))
+        if status.get("tasks"):  # a pool is numbered before any worker is there
+            trained = status.get("activeSeconds") is not None
         return None if trained else observed.job.created
     stopped = conditions.false_since(c.RUNNING)
     return resumed if stopped is None or stopped <= resumed else None

@@ -62,6 +62,16 @@ def startup_trouble(pods: Sequence[PodView]) -> Trouble | None:
     return None
 
 
+def missing_configmap(name: str, namespace: str) -> Trouble:
+    """The user's code is not there."""
+    return Trouble(
+        reason=c.CONFIG_MAP_MISSING,
+        message=f"spec.trainer.codeFrom.configMap: there is no ConfigMap {name} in namespace "
+        f"{namespace}; create it (kubectl create configmap {name} --from-file=FILE.py), and the "
+        "job starts by itself",
+    )
+
+
 def creation_trouble(errors: Sequence[CreationError]) -> Trouble | None:
     """Why pods cannot even be created."""
     if not errors:

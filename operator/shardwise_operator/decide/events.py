@@ -14,6 +14,19 @@ from shardwise_operator.actions import Action, EmitEvent
 
 GOOD_STATES = frozenset({"Pending", "Starting", "Running", "Suspending", "Suspended", "Succeeded"})
 Status = Mapping[str, Any]
+TASKS_FAILED = "TasksFailed"
+FAILED_TASKS = 10
+"""Failed tasks that are told of one by one; of more there is one Event."""
+
+
+def news(old: Status, new: Status) -> tuple[Action, ...]:
+    """All Events of a job that is worked on."""
+    return (
+        *state_events(old, new),
+        *recovery_events(old, new),
+        *failure_events(old, new),
+        *task_events(old, new),
+    )
 
 
 def state_events(old: Status, new: Status) -> tuple[Action, ...]:
@@ -48,3 +61,32 @@ def recovery_events(old: Status, new: Status) -> tuple[Action, ...]:
         f"({last['cause']}) at step {last['step']}"
     )
     return (EmitEvent(type="Normal", reason="Recovered", message=message),)
+
+
+def task_events(old: Status, new: Status) -> tuple[Action, ...]:
+    """One for each task that has failed, up to a number, and one for all others."""
+    before, now = old.get("tasks") or {}, new.get("tasks") or {}
+    known, count = int(before.get("failed") or 0), int(now.get("failed") or 0)
+    if count <= known or known > FAILED_TASKS:
+        return ()
+    told = {row["name"] for row in before.get("items") or () if row.get("state") == "Failed"}
+    fresh = [
+        row
+        for row in now.get("items") or ()
+        if row.get("state") == "Failed" and row["name"] not in told
+    ][: min(count, FAILED_TASKS) - known]
+    events = [
+        EmitEvent(
+            type="Warning",
+            reason=row.get("reason") or c.WORKER_LOST,
+            message=f"task {row['name']} failed: {row.get('message') or 'no more is known'}",
+        )
+        for row in fresh
+    ]
+    if count > FAILED_TASKS:
+        message = (
+            f"more than {FAILED_TASKS} tasks have failed; status.tasks counts them, and "
+            "tasks.csv on the output volume has the reason of each"
+        )
+        events.append(EmitEvent(type="Warning", reason=TASKS_FAILED, message=message))
+    return tuple(events)

@@ -7,7 +7,7 @@ Pure readings of one pod: the kubelet's word first, then the worker's own. What 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -178,6 +178,13 @@ def crash_loops(pods: Sequence[PodView], report: TaskReport | None) -> tuple[Pod
             )
             found.append(PodFailure(pod=pod, kind="counted", reason=c.WORKER_LOST, message=message))
     return tuple(found)
+
+
+def of_one_worker(failure: PodFailure) -> PodFailure:
+    """The failure as it is in a pool: what one task has come to, another may not."""
+    if failure.kind == "final" and failure.reason != c.OUTPUT_FAILED:
+        return replace(failure, kind="counted")
+    return failure
 
 
 def newest_failure(failures: Sequence[PodFailure]) -> PodFailure | None:

@@ -24,8 +24,11 @@ def vacant_indices(observed: Observed, wanted: int) -> tuple[int, ...]:
 def surplus(observed: Observed, desired: int, standby: int) -> tuple[PodView, ...]:
     """Living pods beyond those wanted: those that do not run yet first; then the members that the
     coordinator lets go of itself, the last ones by rank; then by index, the highest first."""
-    members = observed.report.members if observed.report else ()
+    report = observed.report
+    members = report.members if report else ()
     leaving = set(members[max(desired, 0) :])
+    if report is not None and report.tasks is not None:
+        leaving = set(report.standbys)  # a pool's workers that are at no task
 
     def last_to_go(pod: PodView) -> tuple[bool, bool, int]:
         return not pod.running, pod.name in leaving, pod.index

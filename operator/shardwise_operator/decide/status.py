@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,10 +14,10 @@ from shardwise.coordinator.report import Progress
 from shardwise_operator import names
 from shardwise_operator.decide.acceptance import Acceptance
 from shardwise_operator.decide.conditions import format_time
-from shardwise_operator.decide.failures import PodFailure
+from shardwise_operator.decide.failures import PodFailure, newest_failure
 from shardwise_operator.decide.outcome import Failed
 from shardwise_operator.decide.pods import vacant_indices
-from shardwise_operator.observe import Observed
+from shardwise_operator.observe import ConfigMapView, Observed
 
 
 def tidy(status: Mapping[str, Any]) -> dict[str, Any]:
@@ -171,6 +171,33 @@ def failure_status(failed: Failed | PodFailure, now: datetime) -> dict[str, Any]
         "time": format_time((pod.finished_at if pod else None) or now),
         "logTail": failed.detail or None,
     }
+
+
+def last_failure(
+    old: Mapping[str, Any], failures: Sequence[PodFailure], now: datetime
+) -> Mapping[str, Any] | None:
+    """The newest one, of those that the pods tell of and the one in the status."""
+    known: Mapping[str, Any] | None = old.get("lastFailure")
+    failure = newest_failure(failures)
+    if failure is None:
+        return known
+    new = failure_status(failure, now)
+    if known is None:
+        return new
+    if new["time"] < str(known.get("time") or ""):
+        return known
+    # Of one without a time of its own, the time is when it was first told of.
+    same = (known.get("pod"), known.get("reason")) == (new["pod"], new["reason"])
+    return known if same and failure.pod.finished_at is None else new
+
+
+def code_status(old: Mapping[str, Any], found: ConfigMapView | None) -> Mapping[str, Any] | None:
+    """What the workers were made with: known from the first pods on, then left alone."""
+    if old.get("code"):
+        return dict(old["code"])
+    if found is None or found.sha256 is None:
+        return None
+    return {"configMap": found.name, "sha256": found.sha256}
 
 
 def trained(result: Mapping[str, Any], compression: Mapping[str, Any] | None = None) -> str:

@@ -59,6 +59,7 @@ def open_task(observed: Observed, accepted: Acceptance, generation: int) -> Open
         },
         lost_steps=int(status.get("lostSteps") or 0),
         reached_step=int((status.get("progress") or {}).get("step") or 0),
+        record=str((status.get("tasks") or {}).get("record") or ""),
     )
 
 

@@ -18,16 +18,17 @@ from shardwise_operator.actions import (
     Decision,
     DeletePod,
 )
-from shardwise_operator.decide import diagnosis
+from shardwise_operator.decide import diagnosis, pool
 from shardwise_operator.decide.acceptance import Acceptance
 from shardwise_operator.decide.conditions import Conditions, format_time
 from shardwise_operator.decide.deadlines import active_seconds, deadline, stall_at
-from shardwise_operator.decide.events import failure_events, recovery_events, state_events
+from shardwise_operator.decide.events import news, state_events
 from shardwise_operator.decide.failures import (
     PodFailure,
     bad_ends,
     crash_loops,
     newest_failure,
+    of_one_worker,
     pod_failure,
 )
 from shardwise_operator.decide.outcome import Failed, Succeeded, Wait, outcome
@@ -35,9 +36,11 @@ from shardwise_operator.decide.pods import surplus, unreachable, vacant_indices
 from shardwise_operator.decide.recovery import recovery_status, set_checkpointed
 from shardwise_operator.decide.restarts import NOTED_POLL, obsolete, restarts, stall_noted
 from shardwise_operator.decide.status import (
+    code_status,
     compression_status,
     failure_status,
     finished_progress,
+    last_failure,
     progress_status,
     result_status,
     tidy,
@@ -72,7 +75,8 @@ def invalid(observed: Observed, accepted: Acceptance) -> Decision:
     return Decision(
         actions=state_events(old, status),
         status=status,
-        requeue_after=None,
+        # What is wrong may be its code, which nothing tells of.
+        requeue_after=CONFIG_MAP_POLL if observed.configmap is not None else None,
         why=(f"the spec is not accepted: {accepted.message}",),
     )
 
@@ -93,6 +97,7 @@ class Work:
             self.old.get("conditions"), observed.job.generation, observed.now
         )
         self.was_running = self.conditions.true_since(c.RUNNING) is not None
+        self.pool = pool.is_pool(observed, accepted)
         self.failures = (
             *bad_ends(observed.pods, observed.now),
             *crash_loops(observed.pods, observed.report),
@@ -102,8 +107,13 @@ class Work:
         self.requeues: list[timedelta] = []
         self.why: list[str] = []
         self.progress = self.old.get("progress")
+        self.tasks: Mapping[str, Any] | None = None
+        if self.pool:
+            self.failures = tuple(map(of_one_worker, self.failures))
+            self.tasks = pool.tasks_status(self.report, self.old)
         if self.report is not None and self.report.progress is not None:
-            self.progress = progress_status(self.report.progress)
+            found = pool.pool_progress(self.report) if self.pool else None
+            self.progress = found or progress_status(self.report.progress)
 
     @property
     def step(self) -> int:
@@ -202,12 +212,7 @@ class Work:
         found = self.observed.configmap
         if found is None or found.sha256 is not None or not vacant_indices(self.observed, wanted):
             return None
-        return diagnosis.Trouble(
-            reason=c.CONFIG_MAP_MISSING,
-            message=f"spec.trainer.codeFrom.configMap: there is no ConfigMap {found.name} in "
-            f"namespace {self.observed.job.namespace}; create it (kubectl create configmap "
-            f"{found.name} --from-file=FILE.py), and the job starts by itself",
-        )
+        return diagnosis.missing_configmap(found.name, self.observed.job.namespace)
 
     def _finishing(self) -> bool:
         """Workers end well: the result is about to be told."""
@@ -226,12 +231,16 @@ class Work:
         report = self.report
         if report is None or report.state == "failed":
             return self.was_running and there
+        if self.pool and self.observed.settled:
+            return pool.works(self.observed, was_running=self.was_running)
         if report.state == "waiting":
             # Just after the operator's start, workers train on that it has not heard of yet.
             return self.was_running and there and not self.observed.settled
         return report.state in ("training", "finished") or self.was_running
 
     def _training(self) -> str:
+        if self.pool:
+            return pool.at_work(self.report, self.old)
         members = len(self.report.members) if self.report else 0
         stage = str((self.progress or {}).get("stage") or "")
         message = f"generation {self.generation} trains"
@@ -245,6 +254,8 @@ class Work:
             return self._fail(stalled)
         self._set_degraded(trouble)
         self.why.append(self._training())
+        if self.observed.idle_since is not None:
+            self.requeues.append(pool.pause_left(self.observed.idle_since, self.observed.now))
         if stalled:
             self.conditions.set(c.PROGRESSING, False, c.STALLED, stalled)
             return self._decision("Running", c.STALLED, stalled)
@@ -276,19 +287,28 @@ class Work:
         return spent or message
 
     def _set_degraded(self, trouble: diagnosis.Trouble | None) -> None:
-        members = len(self.report.members) if self.report else None
         refused = self._refused()
         if refused is not None:
             self.conditions.set(c.DEGRADED, True, c.REFUSED_WORKER, refused.message)
-        elif members is not None and members < self.accepted.desired and self.observed.settled:
+            return
+        short = pool.shortage(self.observed, self.accepted) if self.pool else self._short()
+        if isinstance(short, timedelta):
+            self.requeues.append(short)
+        elif short:
             lost = diagnosis.lost_nodes(self.observed.pods)
-            message = f"{members} of {self.accepted.desired} workers train"
-            told = [message, trouble.message if trouble else "", lost]
+            told = [short, trouble.message if trouble else "", lost]
             reason = trouble.reason if trouble else c.NODE_LOST if lost else c.FEWER_WORKERS
             self.conditions.set(c.DEGRADED, True, reason, "; ".join(filter(None, told)))
-        elif members is not None and members >= self.accepted.desired:
-            message = f"all {self.accepted.desired} workers train"
+        elif short is not None:
+            message = f"all {self.accepted.desired} workers {'are there' if self.pool else 'train'}"
             self.conditions.set(c.DEGRADED, False, c.ALL_WORKERS, message)
+
+    def _short(self) -> str | None:
+        """What a group lacks, empty where it lacks nothing; None where nobody knows."""
+        members, desired = len(self.report.members) if self.report else None, self.accepted.desired
+        if members is None or (members < desired and not self.observed.settled):
+            return None
+        return "" if members >= desired else f"{members} of {desired} workers train"
 
     def _refused(self) -> PodFailure | None:
         return next((failure for failure in self.failures if failure.kind == "refused"), None)
@@ -379,6 +399,9 @@ class Work:
     def _succeed(self, end: Succeeded) -> Decision:
         result, compressed = result_status(end.result, end.pod), compression_status(end.result)
         message = trained(result, compressed.get("compression"))
+        if self.pool:
+            self.tasks = pool.tasks_at_the_end(self.tasks, end.result)
+            message = pool.came_to(self.tasks)
         self.progress = finished_progress(
             self.progress, int(result.get("steps") or 0), self.observed.now
         )
@@ -405,8 +428,7 @@ class Work:
         extra: Mapping[str, Any],
     ) -> Decision:
         self._close(reason, message)
-        # What is left of the pods is seen to once the end is in the status.
-        self.requeues = [NOTED_POLL]
+        self.requeues = [NOTED_POLL]  # what is left of the pods is seen to once this is written
         return self._decision(
             state, reason, message, {"completionTime": format_time(self.observed.now), **extra}
         )
@@ -431,7 +453,10 @@ class Work:
         set_checkpointed(
             self.conditions,
             recovered.get("checkpoint"),
-            wanted=bool(start) and bool(job.spec.checkpoint if job else spec.get("checkpoint")),
+            # What a pool must not lose are its tasks' results.
+            wanted=bool(start)
+            and not self.pool
+            and bool(job.spec.checkpoint if job else spec.get("checkpoint")),
         )
         wanted = 0 if state == "Suspended" else self.accepted.desired + self.accepted.standby
         status: dict[str, Any] = {
@@ -444,55 +469,23 @@ class Work:
             "activeSeconds": active_seconds(self.old, self.conditions, observed.now),
             "progress": without_eta(self.progress) if state not in ETA_STATES else self.progress,
             "workers": workers_status(observed, self.accepted, self.generation, wanted),
+            "tasks": self.tasks,
             "restarts": self.restarts,
-            "lastFailure": self._last_failure(),
-            "code": self._code() if start else None,
+            "lastFailure": last_failure(
+                self.old,
+                (*self.failures, *map(pod_failure, unreachable(observed))),
+                observed.now,
+            ),
+            "code": code_status(self.old, observed.configmap) if start else None,
             # Until the first pod is asked for, the spec may still be corrected.
             "specSha256": self.accepted.spec_sha256 if start else None,
             **recovered,
             **(extra or {}),
         }
         tidied = tidy(status)
-        events = (
-            *state_events(self.old, tidied),
-            *recovery_events(self.old, tidied),
-            *failure_events(self.old, tidied),
-        )
         return Decision(
-            actions=(*self.actions, *events),
+            actions=(*self.actions, *news(self.old, tidied)),
             status=tidied,
             requeue_after=min(self.requeues) if self.requeues else None,
             why=tuple(self.why),
         )
-
-    def _last_failure(self) -> Mapping[str, Any] | None:
-        """The newest one, of those that the pods tell of and the one in the status."""
-        old: Mapping[str, Any] | None = self.old.get("lastFailure")
-        lost = map(pod_failure, unreachable(self.observed))
-        failure = newest_failure((*self.failures, *lost))
-        if failure is None:
-            return old
-        new = failure_status(failure, self.observed.now)
-        if old is None or new["time"] >= str(old.get("time") or ""):
-            same = old is not None and failure.pod.finished_at is None
-            if (
-                same
-                and old is not None
-                and (old.get("pod"), old.get("reason"))
-                == (
-                    new["pod"],
-                    new["reason"],
-                )
-            ):
-                return old
-            return new
-        return old
-
-    def _code(self) -> Mapping[str, Any] | None:
-        """What the workers were made with: known from the first pods on, then left alone."""
-        if self.old.get("code"):
-            return dict(self.old["code"])
-        found = self.observed.configmap
-        if found is None or found.sha256 is None:
-            return None
-        return {"configMap": found.name, "sha256": found.sha256}

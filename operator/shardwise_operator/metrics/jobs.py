@@ -124,6 +124,7 @@ class _Writer:
         step_seconds = self._progress(spec, status, report, memory)
         self._counts(status, report, memory)
         self._checkpoint(spec, status, report, step_seconds)
+        self._tasks(spec, status, report)
         if state not in ENDED:
             self._workers(status, report)
 
@@ -151,7 +152,7 @@ class _Writer:
         self._put(declared.JOB_LOSS, _number(told.get("loss")) if now is None else now.loss)
         self._put(declared.JOB_SAMPLE_RATE, rate)
         self._put(declared.JOB_ETA, left)
-        if step is not None and batch is not None:
+        if step is not None and batch is not None and not _sweeps_batch_size(spec):
             self._put(declared.JOB_SAMPLES, step * batch)
         self._put(declared.JOB_LAST_STEP, memory.last_step_at or _time(told.get("lastUpdateTime")))
         if memory.first_step_at is not None and memory.created is not None:
@@ -218,10 +219,34 @@ class _Writer:
             interval = every_steps * step_seconds
         self._put(declared.JOB_CHECKPOINT_INTERVAL, interval)
 
+    def _tasks(
+        self, spec: Mapping[str, Any], status: Mapping[str, Any], report: TaskReport | None
+    ) -> None:
+        told = status.get("tasks") or {}
+        now = report.tasks if report is not None else None
+        if now is None and not told:
+            return
+        for state in declared.TASK_STATES:
+            key = state.lower()
+            count = _number(told.get(key)) if now is None else getattr(now, key)
+            self._put(declared.JOB_TASKS, count or 0, state=state)
+        used = _number(told.get("utilization")) if now is None else now.utilization
+        self._put(declared.JOB_UTILIZATION, used)
+        objectives = (spec.get("tasks") or {}).get("objectives") or ()
+        metric = str(objectives[0].get("metric")) if objectives else ""
+        best = (told.get("best") or {}).get("metrics")
+        figures = _by(best, "name", "value")
+        if now is not None and now.best is not None:
+            figures = dict(now.best.metrics)
+        if metric in figures:
+            self._put(declared.JOB_BEST, figures[metric], metric=metric)
+
     def _workers(self, status: Mapping[str, Any], report: TaskReport | None) -> None:
         told = status.get("workers") or {}
         desired = _number(told.get("desired"))
-        training = len(report.members) if report is not None and report.state == "training" else 0
+        # A pool's are at tasks whatever state the last of their groups is in.
+        trains = report is not None and (report.state == "training" or report.tasks is not None)
+        training = len(report.members) if report is not None and trains else 0
         standby = len(report.standbys) if report is not None else 0
         missing = max(0.0, (desired or 0.0) - training - standby)
         for state, count in (("training", training), ("standby", standby), ("missing", missing)):
@@ -241,6 +266,12 @@ class _Writer:
 
 def _uid(job: Job) -> str:
     return str((job.get("metadata") or {}).get("uid") or "")
+
+
+def _sweeps_batch_size(spec: Mapping[str, Any]) -> bool:
+    """Whether a step's samples differ between tasks."""
+    sweep = (spec.get("tasks") or {}).get("sweep") or {}
+    return any(entry.get("field") == "trainer.batchSize" for entry in sweep.get("parameters") or ())
 
 
 def _number(value: object) -> float | None:

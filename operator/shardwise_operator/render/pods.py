@@ -172,7 +172,9 @@ def _pod_spec(
                         "protocol": "TCP",
                     }
                 ],
-                "env": _environment(job, index, facts, threads, bool(code), checkpoint),
+                "env": _environment(
+                    job, index, facts, threads, checkpoint, code=bool(code), pool="tasks" in trainer
+                ),
                 "resources": {"requests": {"cpu": "100m", "memory": "512Mi"}},
                 "volumeMounts": mounts,
                 "terminationMessagePath": TERMINATION_LOG,
@@ -218,8 +220,10 @@ def _environment(
     index: int,
     facts: RenderFacts,
     threads: str,
-    code: bool,
     checkpoint: Mapping[str, Any],
+    *,
+    code: bool,
+    pool: bool,
 ) -> list[dict[str, Any]]:
     values = {
         env.COORDINATOR: facts.coordinator_address,
@@ -245,5 +249,7 @@ def _environment(
         values[env.CHECKPOINT] = f"{url}/{job.namespace}/{job.name}"
     if code:
         values["PYTHONPATH"] = env.CODE_DIRECTORY
+    if pool:
+        values[env.POOL] = "1"
     address = {"name": env.ADDRESS, "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
     return [*({"name": name, "value": value} for name, value in values.items()), address]

@@ -78,6 +78,9 @@ class World:
         self.job_deleted = False
         self.dead_nodes: set[str] = set()
         self.end_seen: datetime | None = None
+        self.idle_since: datetime | None = None
+        self.short_since: datetime | None = None
+        self.source: str | None = None
         self.configmap: ConfigMapView | None = None
         self.errors: tuple[CreationError, ...] = ()
         self.settled = True
@@ -101,6 +104,9 @@ class World:
             report=self.report,
             asked=self.asked,
             end_seen=self.end_seen,
+            idle_since=self.idle_since,
+            short_since=self.short_since,
+            source=self.source,
             settled=self.settled,
             creation_errors=self.errors,
         )
@@ -255,7 +261,7 @@ class World:
 
     def restart_operator(self) -> None:
         self.report = self.asked = None
-        self.end_seen = None
+        self.end_seen = self.idle_since = self.short_since = None
 
     def events(self, decision: Decision) -> list[tuple[str, str]]:
         found = [a for a in decision.actions if isinstance(a, EmitEvent)]

@@ -8,7 +8,7 @@ import pytest
 from fake_cluster import FakeCluster
 from operator_world import manifest
 
-from shardwise.coordinator import Coordinator, Hello, Identity, Refused
+from shardwise.coordinator import Coordinator, Hello, Identity, PoolAssignment, Refused
 from shardwise_operator import names
 from shardwise_operator.actions import DrainTask, LostWorker, OpenTask, ResizeTask
 from shardwise_operator.coordination import POD_NAME, POD_UID, Coordination
@@ -165,3 +165,72 @@ async def test_an_opened_task_goes_on_from_what_the_status_kept():
         {"productive": 5.0},
         3,
     )
+
+
+TASKS = {"list": [{"name": "one"}, {"name": "two", "parameters": {"hidden": 8}}]}
+
+
+async def test_a_job_with_tasks_is_a_pool(monkeypatch):
+    _, subject = coordination(review(), pod())
+    opened = []
+    monkeypatch.setattr(Coordinator, "open_pool", lambda _, assignment: opened.append(assignment))
+    trainer = {"entrypoint": "a:b", "shards": 4}
+    action = replace(
+        OPEN,
+        trainer={**trainer, "tasks": TASKS},
+        record="cmVjb3Jk",
+        recoveries={"Killed": 2},
+        seconds={"productive": 5.0},
+        lost_steps=3,
+        checkpoint={"everySteps": 5},
+        detection_seconds=0.7,
+    )
+    subject.open(job_view(manifest(output={"volume": {"emptyDir": {}}})), action)
+    assert opened == [
+        PoolAssignment(
+            pool="job-uid",
+            name="digits",
+            workers=4,
+            trainer=trainer,
+            tasks=TASKS,
+            output={"volume": {"emptyDir": {}}},
+            checkpoint={"everySteps": 5},
+            report_seconds=1,
+            detection_seconds=0.7,
+            began=True,
+            record="cmVjb3Jk",
+            recoveries={"Killed": 2},
+            seconds={"productive": 5.0},
+            lost_steps=3,
+        )
+    ]
+    subject.open(job_view(manifest()), replace(action, generation_floor=0, record=""))
+    assert not opened[1].began
+
+
+async def test_a_pool_is_asked_for_and_told_of_like_a_task():
+    _, subject = coordination(review(), pod())
+    job = job_view(manifest())
+    trainer = {"entrypoint": "a:b", "shards": 4, "tasks": TASKS}
+    subject.open(job, replace(OPEN, trainer=trainer, generation_floor=0))
+    report = subject.report("job-uid")
+    assert report is not None
+    assert report.tasks is not None
+    assert (report.workers, report.tasks.total, report.tasks.pending) == (4, 2, 2)
+    subject.resize(job, ResizeTask(workers=6, min_workers=3))
+    subject.drain(job, DrainTask(reason="the job is suspended"))
+    assert subject.asked("job-uid") == Asked(workers=6, min_workers=3, draining=True)
+    assert subject.report("job-uid").workers == 6
+    subject.close(job, "Completed", "done")
+    assert subject.report("job-uid") is None
+
+
+async def test_a_record_that_cannot_be_read_ends_the_job_with_the_remedy():
+    _, subject = coordination(review(), pod())
+    trainer = {"entrypoint": "a:b", "shards": 4, "tasks": TASKS}
+    subject.open(job_view(manifest()), replace(OPEN, trainer=trainer, record="?"))
+    report = subject.report("job-uid")
+    assert report is not None
+    assert report.failure is not None
+    assert report.failure.reason == "InvalidTasks"
+    assert "create it again" in report.failure.message

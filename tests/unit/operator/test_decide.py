@@ -263,6 +263,7 @@ def test_a_changed_trainer_is_told_about_and_changes_nothing():
 
 
 STEPS = {"steps": [{"name": "prune", "prune": {"sparsity": "0.5"}}]}
+TASKS = {"list": [{"name": "one"}]}
 OTHER_STEPS = {"steps": [{"name": "int8", "quantize": {}}]}
 
 
@@ -273,6 +274,8 @@ OTHER_STEPS = {"steps": [{"name": "int8", "quantize": {}}]}
         ({"compression": STEPS}, {"compression": OTHER_STEPS}, "spec.compression", None),
         ({"compression": STEPS}, {}, "spec.compression", None),
         ({}, {"compression": STEPS}, "spec.compression", "spec.compression"),
+        ({}, {"tasks": TASKS}, "spec.tasks", "spec.tasks"),
+        ({"tasks": TASKS}, {}, "spec.tasks", None),
         ({}, {"trainer": {"seed": 3}}, "spec.trainer", None),
         (
             {},
@@ -293,7 +296,7 @@ def test_the_message_names_what_was_changed(pods_left, before, after, surely, pe
     world.step()
     told = world.condition("Accepted")
     assert told["reason"] == "ImmutableFieldChanged"
-    named = surely if pods_left else perhaps or "spec.trainer or spec.compression"
+    named = surely if pods_left else perhaps or "spec.trainer, spec.compression or spec.tasks"
     assert told["message"].startswith(f"{named}: was changed after the start")
     if pods_left:
         world.report = None

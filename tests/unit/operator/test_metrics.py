@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from shardwise.api import metrics as declared
 from shardwise.coordinator import TaskReport
-from shardwise.coordinator.report import CheckpointState, Loss, Progress
+from shardwise.coordinator.report import CheckpointState, Loss, Progress, TaskRow, TasksReport
 from shardwise_operator.metrics import Metrics, Sources
 
 CREATED = 1_700_000_000.0
@@ -47,6 +47,26 @@ REPORT = TaskReport(
     ),
     seconds={"productive": 9.0, "recovery": 1.0},
     checkpoint=CheckpointState(step=8, at=CREATED + 20, bytes=4096, seconds=0.5),
+)
+
+
+OBJECTIVES = [
+    {"metric": "accuracy", "direction": "Maximize"},
+    {"metric": "bytes", "direction": "Minimize"},
+]
+TASKS = {"list": [{"name": "one"}], "objectives": OBJECTIVES}
+POOL = replace(
+    REPORT,
+    tasks=TasksReport(
+        total=10,
+        pending=3,
+        running=2,
+        succeeded=4,
+        failed=1,
+        stopped=0,
+        best=TaskRow(name="one", state="Succeeded", metrics={"accuracy": 0.75, "bytes": 9.0}),
+        utilization=0.875,
+    ),
 )
 
 
@@ -255,7 +275,9 @@ def test_what_the_rest_of_the_operator_counts(fleet):
 def test_what_is_told_is_declared_and_the_other_way_round(fleet):
     """With one job that has everything, every family appears, with its labels and its text."""
     waiting = replace(REPORT, state="waiting", progress=None)
-    job = fleet.add(status=STATUS | {"progress": {}}, report=REPORT, checkpoint={"everySteps": 4})
+    job = fleet.add(
+        status=STATUS | {"progress": {}}, report=POOL, checkpoint={"everySteps": 4}, tasks=TASKS
+    )
     fleet.metrics.reported(job, waiting)
     fleet.metrics.api_call("get", "200")
     fleet.metrics.status_write("sent")
@@ -285,3 +307,55 @@ def test_a_label_that_needs_escaping_is_escaped(fleet):
     assert 'job_name="odd\\"\\\\\\nname"' in text
     (family,) = (f for f in text_string_to_metric_families(text) if f.name == "shardwise_job_step")
     assert family.samples[0].labels["job_name"] == 'odd"\\\nname'
+
+
+def test_a_pools_tasks_are_told_by_state(fleet):
+    fleet.add(report=POOL, tasks=TASKS)
+    told = fleet.scrape()
+    states = {"Pending": 3, "Running": 2, "Succeeded": 4, "Failed": 1, "Stopped": 0}
+    for state, count in states.items():
+        assert told["shardwise_job_tasks", state] == count
+    assert told["shardwise_job_pool_utilization_ratio",] == 0.875
+    # By the first objective alone: of the others it may be the worst.
+    best = {key: value for key, value in told.items() if key[0] == "shardwise_job_best_objective"}
+    assert best == {("shardwise_job_best_objective", "accuracy"): 0.75}
+
+
+def test_a_pool_without_a_report_is_told_from_its_status(fleet):
+    tasks = {
+        "pending": 0,
+        "running": 0,
+        "succeeded": 9,
+        "failed": 1,
+        "utilization": "0.950",
+        "best": {"name": "one", "metrics": [{"name": "accuracy", "value": "0.8"}]},
+    }
+    fleet.add(status=STATUS | {"state": "Succeeded", "tasks": tasks}, tasks=TASKS)
+    told = fleet.scrape()
+    assert told["shardwise_job_tasks", "Succeeded"] == 9
+    assert told["shardwise_job_tasks", "Stopped"] == 0
+    assert told["shardwise_job_best_objective", "accuracy"] == 0.8
+    assert told["shardwise_job_pool_utilization_ratio",] == 0.95
+
+
+def test_a_pools_workers_train_while_one_group_forms(fleet):
+    fleet.add(report=replace(POOL, state="forming"), tasks=TASKS)
+    told = fleet.scrape()
+    assert told["shardwise_job_workers", "training"] == 2
+    assert told["shardwise_job_workers", "standby"] == 1
+
+
+def test_a_job_of_one_task_has_no_series_of_tasks(fleet):
+    fleet.add(report=REPORT)
+    names = {name for name, *_ in fleet.scrape()}
+    assert not names & {
+        "shardwise_job_tasks",
+        "shardwise_job_best_objective",
+        "shardwise_job_pool_utilization_ratio",
+    }
+
+
+def test_samples_are_not_told_where_tasks_differ_in_their_batches(fleet):
+    swept = [{"name": "batch", "field": "trainer.batchSize", "values": [32, 64]}]
+    fleet.add(report=POOL, tasks={"sweep": {"parameters": swept}})
+    assert ("shardwise_job_samples_total",) not in fleet.scrape()

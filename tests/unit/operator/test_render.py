@@ -192,3 +192,14 @@ def test_the_service_is_headless_and_knows_unready_workers():
     assert service["spec"]["clusterIP"] == "None"
     assert service["spec"]["publishNotReadyAddresses"] is True
     assert service["spec"]["selector"] == {names.JOB_UID: "job-uid"}
+
+
+def test_a_worker_of_a_pool_is_told_so():
+    tasks = {"list": [{"name": "one"}]}
+    trainer = {"entrypoint": "a.b:task", "tasks": tasks}
+    pool = rendered(trainer=trainer)
+    assert environment(pool)[env.POOL] == "1"
+    assert env.POOL not in environment(rendered())
+    annotation = pool["metadata"]["annotations"][names.ACCEPTED_TRAINER]
+    assert json.loads(annotation)["tasks"] == tasks
+    assert pod_view(pool).trainer == trainer

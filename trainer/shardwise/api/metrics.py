@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, Literal, get_args
 
-from shardwise.api.status import State
+from shardwise.api.status import State, TaskState
 
 Kind = Literal["gauge", "counter", "histogram"]
 Source = Literal["operator", "worker"]
@@ -22,6 +22,7 @@ WORKER: Final = (*JOB, "worker")
 
 # The values of labels, all of them known beforehand.
 STATES: Final[tuple[str, ...]] = get_args(State)
+TASK_STATES: Final[tuple[str, ...]] = get_args(TaskState)
 SECONDS_KINDS: Final = (
     "productive",
     "rendezvous",
@@ -222,6 +223,15 @@ JOB_CHECKPOINT_INTERVAL = _job(
     "gauge",
     "checkpoint_interval_seconds",
     "Time between two checkpoints as the job asks for it, at the usual time of a step.",
+)
+
+# One job with many tasks; absent where the job is one.
+JOB_TASKS = _job("gauge", "tasks", "Tasks of the job by state.", "state", values=TASK_STATES)
+JOB_BEST = _job("gauge", "best_objective", "First objective of the best task so far.", "metric")
+JOB_UTILIZATION = _job(
+    "gauge",
+    "pool_utilization_ratio",
+    "Part of the workers' time that went into tasks, from 0 to 1.",
 )
 
 # One worker, told by its own pod.

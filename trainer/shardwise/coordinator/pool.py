@@ -99,6 +99,8 @@ class Pool:
         self.result: Mapping[str, Any] | None = None
         self.spent = Spent(began=now, marked=now)
         self.last_loss = 0.0
+        self.moved = now
+        """When a task was last over, as far as its workers are concerned."""
         self._queue: deque[Planned] = deque(unfinished)
         self._retries: Counter[int] = Counter()
         self._at: dict[str, str] = {}
@@ -439,6 +441,7 @@ class Pool:
         """A group is no more; what it has been through counts for the pool."""
         self.spent.mark(now, self.running, self.idle)
         running = self.running.pop(task, None)
+        self.moved = now
         if running is not None:
             self.spent.add(running.report)
             if running.report is not None and running.report.progress is not None:

@@ -129,7 +129,6 @@ def _progress(pool: Pool, now: float) -> Progress | None:
     expected = done if ended == total else max(done, round(each_task * total))
     passed = max(1e-9, now - pool.spent.began)
     rate = pool.table.ended_here / passed
-    best = pool.table.standing.best
     latest = max(current, key=lambda progress: progress.at, default=None)
     return Progress(
         step=done,
@@ -138,7 +137,7 @@ def _progress(pool: Pool, now: float) -> Progress | None:
         loss=pool.last_loss if latest is None else latest.loss,
         samples_per_second=sum(progress.samples_per_second for progress in current),
         eta_seconds=(total - ended) / rate if rate else None,
-        at=now if latest is None else latest.at,
+        at=pool.moved if latest is None else max(pool.moved, latest.at),
         metrics={} if best is None else pool.table.rows[best].metrics,
         stage=f"tasks: {ended}/{total}" if not pool.over else "",
     )

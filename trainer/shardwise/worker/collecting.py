@@ -14,6 +14,7 @@ import csv
 import functools
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,7 @@ WEIGHTS = "weights.safetensors"
 OWN = (RESULT, "history.csv")
 """What a task has besides that is not the job's."""
 FIRST = ("name", "state")
+BEST = ("name", "parameters", "metrics", "weightsSha256")
 LAST = ("steps", "seconds", "workers", "ended", "weightsSha256", "reason", "message")
 
 
@@ -146,8 +148,11 @@ def _json(row: TaskRow) -> dict[str, Any]:
 
 
 def _for_status(result: Mapping[str, Any]) -> dict[str, Any]:
-    """The result as status.result has it."""
+    """The result as status.result has it, and what status.tasks came to: an operator that was
+    away knows of no more than the last tasks that it wrote down."""
+    states = Counter(row["state"] for row in result["tasks"])
     told = {
+        "tasks": {state.lower(): states[state] for state in ("Succeeded", "Failed", "Stopped")},
         "steps": result["steps"],
         "metrics": [{"name": k, "value": f"{v:.6g}"} for k, v in result["metrics"].items()],
         "seconds": f"{result['seconds']:.1f}",
@@ -155,4 +160,6 @@ def _for_status(result: Mapping[str, Any]) -> dict[str, Any]:
     }
     if "weightsSha256" in result:
         told["weightsSha256"] = result["weightsSha256"]
+    if result["best"] is not None:
+        told["best"] = {key: result["best"][key] for key in BEST}
     return told

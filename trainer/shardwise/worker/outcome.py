@@ -118,6 +118,8 @@ def _shortened(body: dict[str, Any]) -> str:
     if long():
         for artifact in result.get("artifacts") or ():
             artifact.pop("path", None)
+    if long():
+        result.pop("best", None)
     while long() and metrics:
         metrics.pop()
     return json.dumps(found)

@@ -1,0 +1,42 @@
+"""The text of the module that a job's entrypoint is in, where the operator can have it without a
+pod: from a ConfigMap, or of the examples that are in every image. Nothing of it is run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+EXAMPLES = "shardwise.examples."
+
+
+def source(trainer: Mapping[str, Any], files: Mapping[str, str] | None) -> str | None:
+    """The text; None where the entrypoint is in an image of the user's, or nowhere.
+
+    Args:
+        trainer: spec.trainer as it is in the manifest.
+        files: those of the ConfigMap that the code is taken from, by name; None where there is
+            none.
+    """
+    entrypoint = trainer.get("entrypoint")
+    if not isinstance(entrypoint, str):
+        return None
+    module = entrypoint.partition(":")[0]
+    if trainer.get("codeFrom"):
+        return (files or {}).get(f"{module}.py")
+    if module.startswith(EXAMPLES) and not trainer.get("image"):
+        return _example(module)
+    return None
+
+
+@cache
+def _example(module: str) -> str | None:
+    try:
+        found = find_spec(module)
+    except (ImportError, ValueError):
+        return None
+    if found is None or not found.origin or not found.origin.endswith(".py"):
+        return None
+    return Path(found.origin).read_text()
