@@ -5,11 +5,9 @@ Each job runs slowly until its last disturbance is over. What each recovery took
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -26,16 +24,12 @@ from jobs import (
     wait_ended,
 )
 from kubectl import Kubectl, wait_until
-from operators import OPERATOR, on_rig, operator_away, running_operator
+from nodes import NODE_SECONDS, node_down, on_node, spare_node
+from operators import on_rig, operator_away, running_operator
 from progress import say
 from releases import upgraded
 from slow import causes, first_process, hurry, kill_trainer, step, tell, trains_on, worker
 from volumes import claim
-
-RIG = Path(__file__).parent / "rig"
-
-RIG_SECONDS = 120
-NODE_SECONDS = 90
 
 
 @pytest.fixture(autouse=True)
@@ -65,44 +59,6 @@ def ends(namespace: Kubectl, name: str, weights: Future[str], lost_steps: bool =
     if not lost_steps:
         assert found["status"].get("lostSteps", 0) == 0
     return found
-
-
-def spare_node(release: Kubectl) -> str:
-    """A node on which no operator runs."""
-    running_operator(release)
-    taken = {pod["spec"].get("nodeName") for pod in release.list("pods", OPERATOR)}
-    names = [node["metadata"]["name"] for node in release.list("nodes")]
-    return next(name for name in names if name not in taken)
-
-
-def node_ready(release: Kubectl, name: str) -> bool:
-    node = release.get("node", name) or {}
-    return any(
-        entry["type"] == "Ready" and entry["status"] == "True"
-        for entry in node.get("status", {}).get("conditions", [])
-    ) and not node["spec"].get("taints")
-
-
-@contextmanager
-def node_down(release: Kubectl, name: str) -> Iterator[None]:
-    """A power cut, and the node's return."""
-    number = name.removeprefix("node")
-
-    def rig(verb: str) -> None:
-        command = [str(RIG / "cluster"), verb, number]
-        subprocess.run(command, check=True, capture_output=True, timeout=RIG_SECONDS)
-
-    rig("stop-node")
-    try:
-        yield
-    finally:
-        rig("start-node")
-        wait_until(f"{name} is back", lambda: node_ready(release, name), seconds=NODE_SECONDS)
-
-
-def on_node(namespace: Kubectl, name: str, node: str) -> list[str]:
-    pods = namespace.pods(name)
-    return [pod["metadata"]["name"] for pod in pods if pod["spec"].get("nodeName") == node]
 
 
 def test_workers_are_deleted_and_killed(namespace: Kubectl, undisturbed: Future[str]) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import yaml
 from boards import ROOT, boards
+from monitors import scrape_config, targets
+from server import Prometheus, until
 from tools import tool
 
 from shardwise_operator import names
@@ -128,3 +130,67 @@ def test_labels_by_which_a_prometheus_selects(kind: str) -> None:
     part = kind[0].lower() + kind[1:]
     (item,) = of_kind(render(f"{part}.enabled=true", f"{part}.additionalLabels.release=prom"), kind)
     assert item["metadata"]["labels"]["release"] == "prom"
+
+
+def test_prometheus_finds_by_the_monitors_what_they_are_for(objects, tmp_path) -> None:
+    """As a Prometheus Operator would hand them on; tests/cluster scrapes a real job with them."""
+    (service,) = (
+        item
+        for item in of_kind(objects, "Service")
+        if {"name": "metrics"}.items() <= item["spec"]["ports"][0].items()
+    )
+    service["metadata"]["namespace"] = "system"
+    endpoints = {
+        "kind": "Endpoints",
+        "metadata": service["metadata"],
+        "subsets": [
+            {"addresses": [{"ip": "127.0.0.1"}], "ports": [{"name": "metrics", "port": 1}]}
+        ],
+    }
+    worker = {
+        names.MANAGED_BY: names.MANAGER,
+        names.APP_NAME: names.WORKER,
+        names.JOB_NAME: "digits",
+        names.INDEX: "2",
+    }
+
+    def pod(name: str, labels: dict[str, str], port: int) -> dict[str, Any]:
+        ports = [{"name": "metrics", "containerPort": port}, {"containerPort": 9}]
+        return {
+            "kind": "Pod",
+            "metadata": {"namespace": "team", "name": name, "labels": labels},
+            "spec": {"containers": [{"ports": ports}]},
+            "status": {"phase": "Running", "podIP": "127.0.0.1"},
+        }
+
+    seen = [service, endpoints, pod("digits-2", worker, 2), pod("other", {"a/b": "c"}, 3)]
+    (tmp_path / "targets.json").write_text(json.dumps(targets(seen)))
+    monitors = [*of_kind(objects, "ServiceMonitor"), *of_kind(objects, "PodMonitor")]
+    configs = [scrape_config(each, tmp_path / "targets.json", interval="1s") for each in monitors]
+    with Prometheus(tmp_path, configs, "1s") as prometheus:
+        found = until("both targets", lambda: _two(prometheus.query("up")), 60)
+    assert found == {
+        "127.0.0.1:1": {"namespace": "system"},
+        "127.0.0.1:2": {
+            "namespace": "team",
+            "pod": "digits-2",
+            "job_name": "digits",
+            "worker": "2",
+        },
+    }
+
+
+def _two(series: list[dict[str, Any]]) -> dict[str, dict[str, str]]:
+    """The labels of the scraped by their address, once there are two."""
+    found = {each["metric"].pop("instance"): each["metric"] for each in series}
+    for labels in found.values():
+        del labels["__name__"], labels["job"]
+    return found if len(found) >= 2 else {}
+
+
+def test_a_monitors_unknown_field_is_not_passed_over(objects, tmp_path) -> None:
+    (monitor,) = of_kind(objects, "PodMonitor")
+    with pytest.raises(ValueError, match="sampleLimit"):
+        scrape_config(
+            {**monitor, "spec": {**monitor["spec"], "sampleLimit": 1}}, tmp_path / "targets"
+        )

@@ -94,7 +94,8 @@ def pod_failure(pod: PodView) -> PodFailure:
 def _taken(pod: PodView) -> tuple[str, str] | None:
     """(reason, what happened) where the cluster, or somebody, took the pod away."""
     if pod.node_lost:
-        return c.NODE_LOST, "is on a node that does not answer any more"
+        what = "is on a node that does not answer any more; another pod takes its place"
+        return c.NODE_LOST, what
     if pod.pod_reason == "Evicted":
         remedy = "request what it needs in spec.template"
         return c.EVICTED, f"was evicted: {pod.pod_message}; {remedy}"
