@@ -129,6 +129,7 @@ def _progress(pool: Pool, now: float) -> Progress | None:
     expected = done if ended == total else max(done, round(each_task * total))
     passed = max(1e-9, now - pool.spent.began)
     rate = pool.table.ended_here / passed
+    best = pool.table.standing.best
     latest = max(current, key=lambda progress: progress.at, default=None)
     return Progress(
         step=done,
