@@ -150,6 +150,7 @@ class Pool:
         self.counts: Counter[RowState] = Counter()
         self.ended: deque[int] = deque(maxlen=SHOWN)
         """The trials that ended last."""
+        self._ends = 0
         self.idle: dict[str, int] = {}
         """Workers that wait for work, and their index."""
         self.result: Mapping[str, Any] | None = None
@@ -399,7 +400,7 @@ class Pool:
         """All tasks have ended: one worker puts their files together, or the job has failed."""
         for trial, row in self.rows.items():
             if row.state == "Pending":
-                self._set(trial, replace(row, state="Stopped"))
+                self._set(trial, replace(row, state="Stopped", ended=self._next_end()))
         if not self.counts["Succeeded"]:
             first = next((row for row in self.rows.values() if row.state == "Failed"), None)
             detail = f"; the first of them: {first.name}: {first.message}" if first else ""
@@ -413,6 +414,7 @@ class Pool:
         collect = Collect(
             best="" if best is None else self.rows[best].name,
             pareto=tuple(self.rows[trial].name for trial in self.standing.front),
+            objectives=tuple(self.assignment.tasks.get("objectives") or ()),
             rows=rows.pack([self.rows[trial] for trial in sorted(self.rows)]),
         )
         stretch = Stretch(pool=self.assignment.pool, name=COLLECT, number=0, collect=collect)
@@ -558,14 +560,16 @@ class Pool:
             self._fail_task(planned, replace(row, reason=NO_FIGURE, message=message))
             return
         ends = planned.until is None
-        self._set(planned.trial, replace(row, state="Succeeded" if ends else "Pending"))
+        if ends:
+            row = replace(row, state="Succeeded", ended=self._next_end())
+        self._set(planned.trial, row if ends else replace(row, state="Pending"))
         self.schedule.tell(planned.number, values)
         if ends:
             self.ended.append(planned.trial)
             self.standing.add(planned.trial, values)
 
     def _fail_task(self, planned: Planned, row: TaskRow) -> None:
-        self._set(planned.trial, replace(row, state="Failed"))
+        self._set(planned.trial, replace(row, state="Failed", ended=self._next_end()))
         self.ended.append(planned.trial)
         self.schedule.tell(planned.number, None)
         self._check_failures()
@@ -574,13 +578,17 @@ class Pool:
         """What the record tells of a stretch."""
         row = TaskRow(name=planned.name, state="Pending", parameters=dict(planned.assigned))
         if values is None:
-            self._set(planned.trial, replace(row, state="Failed"))
+            self._set(planned.trial, replace(row, state="Failed", ended=self._next_end()))
             return
         row = replace(row, metrics=dict(zip(self.objectives, values, strict=True)))
         if planned.until is None:
             self.standing.add(planned.trial, values)
-            row = replace(row, state="Succeeded")
+            row = replace(row, state="Succeeded", ended=self._next_end())
         self._set(planned.trial, row)
+
+    def _next_end(self) -> int:
+        self._ends += 1
+        return self._ends
 
     def _set(self, trial: int, row: TaskRow) -> None:
         before = self.rows.get(trial)

@@ -54,6 +54,8 @@ class Collect:
     """The name of the best task; empty where none is."""
     pareto: tuple[str, ...] = ()
     """Names of the tasks that no other is better than in all objectives."""
+    objectives: tuple[Mapping[str, Any], ...] = ()
+    """`spec.tasks.objectives`: a table can be ranked only by who knows them."""
     rows: str = ""
     """The tasks as `rows.pack` has them."""
 
@@ -212,6 +214,8 @@ class TaskRow:
     total_steps: int = 0
     workers: int = 0
     """How many are at it now, or ended it."""
+    ended: int = 0
+    """Its place in the order in which tasks ended, from 1; 0: it has not."""
     seconds: float = 0.0
     reason: str = ""
     message: str = ""

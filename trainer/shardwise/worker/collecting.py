@@ -26,7 +26,7 @@ from shardwise.worker.stretch import FOLDER, RESULT, STATE
 TABLE = "tasks.csv"
 WEIGHTS = "weights.safetensors"
 FIRST = ("name", "state")
-LAST = ("steps", "seconds", "workers", "weightsSha256", "reason", "message")
+LAST = ("steps", "seconds", "workers", "ended", "weightsSha256", "reason", "message")
 
 
 def collect(base: Path, job: str, pool: str, what: Collect) -> dict[str, Any]:
@@ -52,6 +52,7 @@ def collect(base: Path, job: str, pool: str, what: Collect) -> dict[str, Any]:
             "seconds": round(sum(row.seconds for row in table), 3),
             "metrics": {} if best is None else dict(best.metrics),
             "path": str(base),
+            "objectives": list(what.objectives),
             "best": None if best is None else _json(best),
             "pareto": list(what.pareto),
             "tasks": [_json(row) for row in table],
@@ -131,6 +132,7 @@ def _json(row: TaskRow) -> dict[str, Any]:
         "steps": row.step,
         "seconds": row.seconds,
         "workers": row.workers,
+        "ended": row.ended,
         "reason": row.reason,
         "message": row.message,
     }
