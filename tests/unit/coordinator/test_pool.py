@@ -234,7 +234,11 @@ def test_stopped_early() -> None:
 
 def test_what_all_tasks_train_is_trained_once_by_all_workers() -> None:
     prune = {"steps": [{"name": "prune", "prune": {"sparsity": "0.5"}}]}
-    sparsity = {"name": "s", "field": "compression.prune.prune.sparsity", "values": ["0.5", "0.9"]}
+    sparsity = {
+        "name": "s",
+        "field": "compression.prune.prune.sparsity",
+        "values": ["0.5", "0.8", "0.9"],
+    }
     tasks = grid(2, sweep={"parameters": [sparsity]})
     found = world(tasks, 3, compression=prune)
     assert list(found.open) == [f"p/{SHARED_TRAINING}"]
@@ -242,12 +246,15 @@ def test_what_all_tasks_train_is_trained_once_by_all_workers() -> None:
     assert (shared.workers, shared.compression) == (3, None)
     assert shared.stretch is not None and shared.stretch.until == 9
     found.end(f"p/{SHARED_TRAINING}")
-    assert sorted(found.open) == ["p/task-0", "p/task-1"]
-    for each in found.open.values():
-        assert each.stretch is not None and each.stretch.state == shared.stretch.state != ""
-    tasks_of(found)
+    # The first task's statistics are the others' as well.
+    assert {task: len(found.crew(task)) for task in found.open} == {"p/task-0": 3}
+    states = {each.stretch.state for each in found.open.values() if each.stretch}
+    found.end("p/task-0")
+    assert sorted(found.open) == ["p/task-1", "p/task-2"]
+    states |= {each.stretch.state for each in found.open.values() if each.stretch}
+    assert states == {shared.stretch.state} != {""}
     run_out(found)
-    assert tasks_of(found).succeeded == 2
+    assert tasks_of(found).succeeded == 3
 
 
 def test_tasks_that_train_differently_share_no_training() -> None:

@@ -113,6 +113,7 @@ def _samples(subject: Subject, settings: Distill, around: Surroundings) -> Sampl
         shards=around.shards,
         seed=around.seed,
         beat=around.beat,
+        shared=around.shared,
     )
 
 
@@ -174,7 +175,10 @@ class _Outputs:
     def advance(self, group: Group) -> None:
         loss = self._subject.task.loss
         outputs = gather_rows(
-            group, self._samples, lambda batch: _outputs(self._teacher, loss, batch)
+            group,
+            self._samples,
+            lambda batch: _outputs(self._teacher, loss, batch),
+            self._samples.memo("outputs", self._teacher),
         )
         self._box["outputs"] = outputs
         self.position += 1

@@ -70,7 +70,8 @@ def gather_hessians(
                 task.loss(task.model, batch)
         return vector
 
-    total = reduce_shards(group, samples.shards, length, torch.float64, compute)
+    memo = samples.memo("hessians", task.model, detail=" ".join(names))
+    total = reduce_shards(group, samples.shards, length, torch.float64, compute, memo)
     hessians = {}
     for name, (matrix, count) in _views(total, widths):
         if float(count) == 0.0:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from shardwise.compression.pipeline import Pipeline
+from shardwise.compression.sharing import Shared
 from shardwise.compression.sources import load_weights
 from shardwise.engine.activity import Beat, silent
 from shardwise.engine.plan import Plan
@@ -27,6 +28,7 @@ def begin(
     *,
     load: LoadEntrypoint,
     beat: Beat = silent,
+    shared: Shared | None = None,
 ) -> Pipeline:
     """The compression of a job's model. Call it on loading as well: it finds what cannot be.
 
@@ -35,7 +37,7 @@ def begin(
         spec: spec.compression, validated, in its JSON form.
         trainer: spec.trainer likewise.
         load: loads another task; its parameters are the job's own, with those named laid over.
-        beat: see Pipeline.
+        beat, shared: see Pipeline.
 
     Raises:
         CompressionError: the steps do not go together, a layer that they name is not the model's,
@@ -52,4 +54,4 @@ def begin(
             parameters = dict(trainer.get("parameters") or {}) | parameters
         return load(entrypoint, parameters, trainer.get("seed", 0))
 
-    return Pipeline(task, spec, Plan.from_spec(trainer), load=load_other, beat=beat)
+    return Pipeline(task, spec, Plan.from_spec(trainer), load=load_other, beat=beat, shared=shared)

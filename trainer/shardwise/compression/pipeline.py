@@ -25,6 +25,7 @@ from shardwise.compression.finetune import Tuning
 from shardwise.compression.healing import copy_from_furthest
 from shardwise.compression.measure import Row, count_macs, count_parameters
 from shardwise.compression.settings import Compression, Step
+from shardwise.compression.sharing import Shared
 from shardwise.compression.stages import Stage, Surroundings, from_bytes, to_bytes
 from shardwise.compression.subject import Subject, rebuilt
 from shardwise.engine.activity import Beat, silent
@@ -60,6 +61,7 @@ class Pipeline:
         *,
         load: distilling.LoadTask,
         beat: Beat = silent,
+        shared: Shared | None = None,
     ) -> None:
         """
         Args:
@@ -67,6 +69,7 @@ class Pipeline:
             spec: spec.compression, validated, in its JSON form.
             load: makes a task from {entrypoint?, parameters?}; what is left out is the job's own.
             beat: called between micro-batches and around exchanges.
+            shared: where statistics are kept that other tasks need too; None: nowhere.
         """
         self.settings = Compression.from_spec(spec)
         self.plan = plan
@@ -78,6 +81,7 @@ class Pipeline:
             calibration_samples=self.settings.calibration_samples,
             calibration_batch_size=self.settings.calibration_batch_size,
             beat=beat,
+            shared=shared,
         )
         guard = self.settings.guard
         if guard is not None and task.evaluation is None:

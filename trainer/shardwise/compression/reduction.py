@@ -8,13 +8,15 @@ nothing behind: the same call can be made again with another group.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from shardwise.compression.errors import CompressionError
+from shardwise.compression.sharing import Memo, Shared
 from shardwise.engine import seeds
 from shardwise.engine.activity import Beat, silent
 from shardwise.engine.data import Batch, BatchedDataset, Dataset, gather, stretch
@@ -40,6 +42,8 @@ class Samples:
     shards: int
     seed: int = 0
     beat: Beat = silent
+    shared: Shared | None = None
+    """Where other tasks may find what is computed of these samples."""
 
     def __post_init__(self) -> None:
         if len(self.indices) == 0:
@@ -58,6 +62,7 @@ class Samples:
         shards: int,
         seed: int,
         beat: Beat = silent,
+        shared: Shared | None = None,
     ) -> Samples:
         """`count` samples drawn without repetition (all where None, or more than there are)."""
         total = len(dataset)
@@ -73,7 +78,21 @@ class Samples:
             shards=shards,
             seed=seed,
             beat=beat,
+            shared=shared,
         )
+
+    def memo(self, kind: str, *models: nn.Module, detail: str = "") -> Memo | None:
+        """Where a statistic of these samples is kept for other tasks; None: nowhere.
+
+        Args:
+            models: that it follows from.
+            detail: what else it follows from, besides the samples.
+        """
+        if self.shared is None:
+            return None
+        drawn = hashlib.sha256(self.indices.numpy().tobytes()).hexdigest()
+        cut = f"{drawn}/{self.batch_size}/{self.shards}/{self.seed}"
+        return self.shared.memo(kind, models, f"{cut}/{detail}")
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -98,16 +117,28 @@ class Samples:
 
 
 def reduce_shards(
-    group: Group, shards: int, length: int, dtype: torch.dtype, compute: Callable[[int], Tensor]
+    group: Group,
+    shards: int,
+    length: int,
+    dtype: torch.dtype,
+    compute: Callable[[int], Tensor],
+    memo: Memo | None = None,
 ) -> Tensor:
     """The sum over all shards of `compute(shard)`, whole on every worker: shape (length,).
 
     Args:
         dtype: float64 for sums, int64 for counts. `compute` gives a vector of it.
+        memo: where it may be known already.
 
     Raises:
         GroupError: a peer is gone; nothing has changed.
     """
+    if memo is not None:
+        known = memo.recall(lambda mine: _all_say(group, shards, mine))
+        if known is None:
+            known = reduce_shards(group, shards, length, dtype, compute)
+            memo.keep(known, write=group.rank == 0)
+        return known
     exchange = TreeSum(group, shards, padded(length), dtype)
     for shard in exchange.todo:
         leaf = exchange.leaf().zero_()
@@ -121,11 +152,20 @@ def reduce_shards(
     return total[:length]
 
 
+def _all_say(group: Group, shards: int, mine: bool) -> bool:
+    """Whether all members of the group say so; each answers for its own shards."""
+    if group.size == 1:
+        return mine
+    word = torch.tensor([int(mine)], dtype=torch.int64)
+    return int(reduce_shards(group, shards, 1, torch.int64, lambda shard: word)) == shards
+
+
 def extremes(
     group: Group,
     shards: int,
     length: int,
     compute: Callable[[int], tuple[Tensor, Tensor]],
+    memo: Memo | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The least and the greatest of the shards' values, element by element, exactly.
 
@@ -143,20 +183,32 @@ def extremes(
         table[shard, 0], table[shard, 1] = compute(shard)
         return table.view(-1)
 
-    table = reduce_shards(group, shards, shards * 2 * length, torch.float32, slot)
+    table = reduce_shards(group, shards, shards * 2 * length, torch.float32, slot, memo)
     rows = table.view(shards, 2, length)
     return rows[:, 0].amin(0), rows[:, 1].amax(0)
 
 
-def gather_rows(group: Group, samples: Samples, compute: Callable[[Batch], Tensor]) -> Tensor:
+def gather_rows(
+    group: Group,
+    samples: Samples,
+    compute: Callable[[Batch], Tensor],
+    memo: Memo | None = None,
+) -> Tensor:
     """What `compute` gives for each sample, one row a sample, in the order of `samples.indices`.
 
     Args:
         compute: rows of a micro-batch, shape (n, ...), the same type and width for all.
+        memo: where it may be known already.
 
     Returns:
         Shape (len(samples), ...), the same on every worker.
     """
+    if memo is not None:
+        known = memo.recall(lambda mine: _all_say(group, samples.shards, mine))
+        if known is None:
+            known = gather_rows(group, samples, compute)
+            memo.keep(known, write=group.rank == 0)
+        return known
     mine = blocks(samples.shards, group.size)
     found: list[tuple[slice, Tensor]] = []
     for shard in mine[group.rank]:

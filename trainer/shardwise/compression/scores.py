@@ -61,7 +61,8 @@ def gradient_scores(
                 part.add_(flat if score == "taylor" else (flat / count).square_())
         return total
 
-    total = reduce_shards(group, samples.shards, sum(sizes), torch.float64, compute)
+    memo = samples.memo(f"scores {score}", task.model, detail=" ".join(weights))
+    total = reduce_shards(group, samples.shards, sum(sizes), torch.float64, compute, memo)
     scores = {}
     for (name, weight), part in zip(weights.items(), torch.split(total, sizes), strict=True):
         w = weight.matrix().to(torch.float64)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from shardwise.compression.reduction import Samples
+from shardwise.compression.sharing import Shared
 from shardwise.compression.subject import Subject
 from shardwise.engine.activity import Beat
 from shardwise.engine.group import Group
@@ -55,6 +56,8 @@ class Surroundings:
     calibration_samples: int
     calibration_batch_size: int
     beat: Beat
+    shared: Shared | None = None
+    """Where other tasks may find statistics."""
 
     def calibration(self, subject: Subject) -> Samples:
         """The calibration samples: the same for all steps of a run."""
@@ -65,6 +68,7 @@ class Surroundings:
             shards=self.shards,
             seed=self.seed,
             beat=self.beat,
+            shared=self.shared,
         )
 
 

@@ -143,7 +143,8 @@ class Prepared:
             self._run(samples, shard, take)
             return least, most
 
-        least, most = extremes(group, samples.shards, count, compute)
+        memo = samples.memo("limits", self._task.model, detail=self._observed())
+        least, most = extremes(group, samples.shards, count, compute, memo)
         for index, name in enumerate(self.observers):
             if not bool(torch.isfinite(least[index]) & torch.isfinite(most[index])):
                 raise CompressionError(
@@ -168,8 +169,13 @@ class Prepared:
             self._run(samples, shard, take)
             return counts.view(-1)
 
-        total = reduce_shards(group, samples.shards, count * BINS, torch.int64, compute)
+        bounds = f"{least.tolist()} {most.tolist()}"
+        memo = samples.memo("histograms", self._task.model, detail=self._observed() + bounds)
+        total = reduce_shards(group, samples.shards, count * BINS, torch.int64, compute, memo)
         return total.view(count, BINS)
+
+    def _observed(self) -> str:
+        return " ".join(self.observers)
 
     def _run(self, samples: Samples, shard: int, take: Callable[[int, Tensor], None]) -> None:
         """Run a shard's micro-batches with `take(observer's number, values)` at each observer."""

@@ -111,6 +111,8 @@ class Pool:
         begun = bool(unfinished or self.schedule.told())
         self._shares = pool_stretches.training_is_shared(assignment) and not begun
         """The training that all tasks share is yet to be done."""
+        self._leads = self._shares
+        """Then the first task, by all workers: what it computes of statistics, the others find."""
         self._adopting_until: float | None = now + adoption_seconds if assignment.began else None
         self._actions: list[Action] = []
         for planned, values in self.schedule.told():
@@ -225,6 +227,7 @@ class Pool:
                 self.result = result
             self._shares = False
             return
+        self._leads = False
         self._holders[running.planned.trial] = min(running.workers, default="")
         self._done(running.planned, result, now - running.began, len(running.workers))
 
@@ -233,7 +236,7 @@ class Pool:
         running = self._end(task, now)
         if running is None:
             return
-        planned = running.planned
+        planned, self._leads = running.planned, False
         if failure.reason in FATAL or planned is None:
             self.failure = failure
             return
@@ -303,6 +306,9 @@ class Pool:
         if self._shares:
             self._share(now)
             return
+        if self._leads:
+            self._lead(now)
+            return
         self._begin(now)
         if self.fixed is None and self._queue:
             self._shrink()
@@ -340,6 +346,14 @@ class Pool:
             workers = min(len(self.idle), self.most)
             self._place(self._open_shared(workers, now), workers)
         self._grow()
+
+    def _lead(self, now: float) -> None:
+        """All workers do the first task, before any other begins."""
+        if not self.running and self.idle and (planned := self.schedule.next()) is not None:
+            workers = min(len(self.idle), self.fixed or self.most)
+            self._place(self._open(planned, workers, now), workers)
+        if self.fixed is None:
+            self._grow()
 
     def _open_shared(self, workers: int, now: float, *, adopt: bool = False) -> str:
         assignment = pool_stretches.shared_training(self.assignment, workers)

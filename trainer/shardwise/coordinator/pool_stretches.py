@@ -38,6 +38,7 @@ def training_is_shared(pool: PoolAssignment) -> bool:
         compressions = [compression]
         fields = [parameter.get("field") or "" for parameter in tasks["sweep"]["parameters"]]
         same = all(field.startswith("compression.") for field in fields)
+        same = same and not tasks["sweep"].get("earlyStopping")
         several = True
     trains = all(each is not None and not each.get("source") for each in compressions)
     return same and several and trains

@@ -26,8 +26,9 @@ from shardwise.worker.control import Control
 from shardwise.worker.faults import Faults
 from shardwise.worker.metrics import WorkerMetrics
 from shardwise.worker.outcome import Failure, Left, Outcome, Success, write_termination_message
+from shardwise.worker.process import Process
 from shardwise.worker.rendezvous import Reaper
-from shardwise.worker.run import Process, Worker
+from shardwise.worker.run import Worker
 from shardwise.worker.settings import Settings
 from shardwise.worker.stretch import UnfitTask
 

@@ -10,7 +10,6 @@ import json
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -25,14 +24,11 @@ from shardwise.worker.checkpoints import Checkpoints
 from shardwise.worker.collecting import collect
 from shardwise.worker.control import Control
 from shardwise.worker.entrypoint import load_task
-from shardwise.worker.faults import Faults
 from shardwise.worker.ledger import Ledger
 from shardwise.worker.membership import FOREVER_SECONDS, Departure, Membership, Over
-from shardwise.worker.metrics import WorkerMetrics
 from shardwise.worker.outcome import Left, Outcome, Success, write_termination_message
-from shardwise.worker.rendezvous import Reaper
+from shardwise.worker.process import Process
 from shardwise.worker.result import fingerprint, write_result
-from shardwise.worker.settings import Settings
 from shardwise.worker.stretch import (
     FOLDER,
     check_objectives,
@@ -53,18 +49,6 @@ LAST_CHECKPOINT_PART = 0.6
 """Of the grace period, for the checkpoint of a task that nobody goes on with."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Process:
-    """What a worker process has of its own, whatever its task."""
-
-    settings: Settings
-    metrics: WorkerMetrics
-    faults: Faults
-    on_ready: Callable[[], object]
-    """Called once a task is loaded."""
-    reaper: Reaper
-
-
 class Worker:
     """One worker on one task.
 
@@ -79,6 +63,7 @@ class Worker:
         on_end: Callable[[Stop | Refusal], None],
         finished: Sequence[Ended] = (),
     ) -> None:
+        self._process = process
         settings = self.settings = process.settings
         self.metrics, self.faults, self._on_ready = (
             process.metrics,
@@ -194,7 +179,10 @@ class Worker:
         trainer, stretch = self.assignment.trainer, self.stretch
         torch.set_num_threads(trainer.get("threads", 1))
         until = None if stretch is None else stretch.until
-        return Work(trainer, self.assignment.compression, load_task, self._beat, until)
+        compression, shared = self.assignment.compression, None
+        if stretch is not None and compression is not None:
+            shared = self._process.shared(trainer, self.settings.output, stretch)
+        return Work(trainer, compression, load_task, self._beat, until, shared)
 
     def _task_fingerprint(self) -> dict[str, str | int | float]:
         training = self.work.training

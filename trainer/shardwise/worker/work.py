@@ -17,6 +17,7 @@ from shardwise.engine.training import Training
 
 if TYPE_CHECKING:
     from shardwise.compression.pipeline import Pipeline
+    from shardwise.compression.sharing import Shared
 
 LoadEntrypoint = Callable[[str, Mapping[str, int | str], int], Task]
 
@@ -30,6 +31,7 @@ class Work:
         load: makes a task of an entrypoint, its parameters and a seed.
         beat: called between shards and around exchanges.
         until: where to pause, in epochs or steps as the trainer has its length; None: nowhere.
+        shared: where the compression's statistics are kept for other tasks; None: nowhere.
 
     Raises:
         UserCodeError: the task cannot be had, or its compression cannot be done.
@@ -42,7 +44,9 @@ class Work:
         load: LoadEntrypoint,
         beat: Beat,
         until: int | None = None,
+        shared: Shared | None = None,
     ) -> None:
+        self._shared = shared
         self._trainer, self._compression, self._load, self._beat = trainer, compression, load, beat
         plan = Plan.from_spec(trainer)
         task = load(trainer["entrypoint"], trainer.get("parameters") or {}, plan.seed)
@@ -141,4 +145,5 @@ class Work:
             self._trainer,
             load=self._load,
             beat=self._beat,
+            shared=self._shared,
         )
