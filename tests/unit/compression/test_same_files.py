@@ -14,7 +14,7 @@ from methods import STATIC, STEPS
 from processes import WIDTHS
 from small import trained
 
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = pytest.mark.timeout(3600)
 HERE = Path(__file__).parent
 SIZES = (1, 2, 3, 4)
 FILES = {"model.safetensors", "graph.pt2.gz", "model.onnx"}
@@ -28,20 +28,17 @@ def hashes(tmp_path_factory):
         task = trained(convolution=kind == "convolution", width=width)
         torch.save(task.model.state_dict(), folder / f"{kind}.pt")
     places = (HERE, HERE.parent / "engine")
-    running = [
-        subprocess.Popen(
+    environ = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, places))}
+    for size in SIZES:
+        done = subprocess.run(
             [sys.executable, "-W", "ignore", HERE / "processes.py", folder, str(size)],
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, places))},
-            stderr=(folder / f"{size}.log").open("w"),
+            env=environ,
+            capture_output=True,
+            text=True,
+            timeout=900,
+            check=False,
         )
-        for size in SIZES
-    ]
-    try:
-        for size, process in zip(SIZES, running, strict=True):
-            assert process.wait(timeout=1100) == 0, (folder / f"{size}.log").read_text()
-    finally:
-        for process in running:
-            process.kill()
+        assert done.returncode == 0, done.stderr
     return {size: json.loads((folder / f"{size}.json").read_text()) for size in SIZES}
 
 
