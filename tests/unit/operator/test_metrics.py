@@ -310,14 +310,12 @@ def test_what_the_rest_of_the_operator_counts(fleet):
 def test_what_is_told_is_declared_and_the_other_way_round(fleet):
     """With one job that has everything, every family appears, with its labels and its text."""
     waiting = replace(REPORT, state="waiting", progress=None)
-<<<<<<< HEAD
     job = fleet.add(
-        status=STATUS | {"progress": {}}, report=POOL, checkpoint={"everySteps": 4}, tasks=TASKS
+        status=STATUS | {"progress": {}, "compression": COMPRESSION},
+        report=POOL,
+        checkpoint={"everySteps": 4},
+        tasks=TASKS,
     )
-=======
-    status = STATUS | {"progress": {}, "compression": COMPRESSION}
-    job = fleet.add(status=status, report=REPORT, checkpoint={"everySteps": 4})
->>>>>>> a87d6e0 (Compression: rules across steps in the API, checks before training, the model before a failure kept, metrics of every model)
     fleet.metrics.reported(job, waiting)
     fleet.metrics.api_call("get", "200")
     fleet.metrics.status_write("sent")

@@ -29,14 +29,9 @@ from shardwise.worker.faults import Faults
 from shardwise.worker.ledger import Ledger
 from shardwise.worker.membership import FOREVER_SECONDS, Departure, Membership, Over
 from shardwise.worker.metrics import WorkerMetrics
-<<<<<<< HEAD
 from shardwise.worker.outcome import Left, Outcome, Success, write_termination_message
 from shardwise.worker.rendezvous import Reaper
-from shardwise.worker.result import fingerprint, write_result
-=======
-from shardwise.worker.outcome import Failure, Left, Outcome, Success, write_termination_message
 from shardwise.worker.result import fingerprint, keep, write_result
->>>>>>> a87d6e0 (Compression: rules across steps in the API, checks before training, the model before a failure kept, metrics of every model)
 from shardwise.worker.settings import Settings
 from shardwise.worker.stretch import (
     FOLDER,
@@ -62,73 +57,12 @@ LAST_CHECKPOINT_PART = 0.6
 class Process:
     """What a worker process has of its own, whatever its task."""
 
-<<<<<<< HEAD
     settings: Settings
     metrics: WorkerMetrics
     faults: Faults
     on_ready: Callable[[], object]
     """Called once a task is loaded."""
     reaper: Reaper
-=======
-    SIGTERM must be blocked, in all threads that there are.
-
-    Args:
-        on_ready: called once the task is loaded.
-    """
-
-    def end(outcome: Outcome) -> None:
-        write_termination_message(outcome, settings.termination_log)
-        if isinstance(outcome, Failure):
-            log.error("%s: %s", outcome.reason, outcome.message_line)
-            if outcome.detail:
-                print(outcome.detail, file=sys.stderr, flush=True)
-
-    def ended_by_coordinator(reason: str, message: str, refused: bool) -> None:
-        # In the control thread, while training may hang in a transfer: nothing else can end it.
-        if refused:
-            failure = Failure.of(conditions.REFUSED_WORKER, message)
-        else:  # whatever the reason, it is not this worker's: its exit code says so
-            failure = Failure(reason=reason, message_line=message)
-        end(failure)
-        os._exit(failure.exit_code)
-
-    def leave_when_asked() -> None:
-        # In a thread of its own: the training thread may be deep in a transfer.
-        signal.sigwait({signal.SIGTERM})
-        worker.control.leave()
-        _wait_to_leave(worker.control, settings.grace_seconds)
-        if worker.succeeded:
-            os._exit(exitcodes.OK)
-        end(Left(message_line="it was asked to leave, and no step boundary came in time"))
-        os._exit(exitcodes.TERMINATED)
-
-    worker = Worker(settings, ended_by_coordinator, on_ready)
-    threading.Thread(target=leave_when_asked, name="leave", daemon=True).start()
-    try:
-        outcome = worker.run()
-    except UserCodeError as error:
-        message = f"{error.message}{worker.left_behind}"
-        outcome = Failure.of(conditions.USER_CODE_FAILED, message, error.detail)
-    except (output.OutputError, CheckpointError) as error:
-        outcome = Failure.of(conditions.OUTPUT_FAILED, str(error))
-    end(outcome)
-    if isinstance(outcome, Failure):
-        failed = Failed(
-            reason=outcome.reason, message=outcome.message_line, detail=outcome.detail[-8000:]
-        )
-        worker.say_goodbye(failed)
-    return outcome.exit_code
-
-
-def _wait_to_leave(control: Control, grace_seconds: float) -> None:
-    """Until the grace period is over; sooner where no coordinator is there to let it out."""
-    pause, now = threading.Event(), time.monotonic()
-    deadline, heard = now + grace_seconds, now
-    while now < min(deadline, heard + ALONE_SECONDS):
-        pause.wait(0.2)
-        now = time.monotonic()
-        heard = now if control.connected else heard
->>>>>>> a87d6e0 (Compression: rules across steps in the API, checks before training, the model before a failure kept, metrics of every model)
 
 
 class Worker:
@@ -365,8 +299,9 @@ class Worker:
     def _keep(self) -> None:
         """Rank 0 writes the model that the next step may fail on, once for each."""
         kept = self.work.kept
-        if len(kept) <= self._kept:
+        if len(kept) <= self._kept or self.in_pool:  # what a pool's tasks share is kept for all
             return
+        assert self.assignment is not None
         if self.membership.group.rank == 0:
             self.activity.beat("loading")
             keep(self.work, name=self.assignment.name, directory=self.settings.output)
