@@ -13,6 +13,7 @@ from shardwise_operator.dashboards.panels import (
     graph,
     heatmap,
     stat,
+    table,
     thresholds,
     timeline,
 )
@@ -409,6 +410,44 @@ def _checkpoints() -> tuple[Panel, ...]:
     )
 
 
+def _compression() -> tuple[Panel, ...]:
+    return (
+        table(
+            "Models",
+            "The trained model and what each step of spec.compression made of it, as in "
+            "`kubectl describe`. Latency is the median of a forward pass of 64 samples in ONNX "
+            "Runtime, where the job ran.",
+            *(
+                Query(
+                    expr=f"max by ({by}) (shardwise_job_model_{name}{{{IN}}})",
+                    instant=True,
+                    table=True,
+                )
+                for by, name in (
+                    ("step, metric", "metric"),
+                    ("step", "bytes"),
+                    ("step", "parameters"),
+                    ("step", "nonzero_parameters"),
+                    ("step", "macs"),
+                    ("step", "latency_seconds"),
+                )
+            ),
+            columns=(
+                ("Value", {"unit": "none", "decimals": 4}),
+                ("Size", {"unit": "bytes"}),
+                ("Parameters", {"unit": "short"}),
+                ("Non-zeros", {"unit": "short"}),
+                ("MACs", {"unit": "short"}),
+                ("Latency", {"unit": "s"}),
+            ),
+            renamed={"step": "Step", "metric": "Metric"},
+            links={},
+            height=8,
+            empty_means="The job compresses nothing, or has not ended yet",
+        ),
+    )
+
+
 def _resources() -> tuple[Panel, ...]:
     return (
         graph(
@@ -479,6 +518,7 @@ def board() -> Board:
             Row(title="Where the time goes", panels=_goodput()),
             Row(title="Stragglers", panels=_stragglers()),
             Row(title="Checkpoints", panels=_checkpoints()),
+            Row(title="Compression", panels=_compression()),
             Row(title="Resources", panels=_resources()),
         ),
     )

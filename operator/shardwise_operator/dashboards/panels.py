@@ -359,6 +359,7 @@ def table(
     width: int = 24,
     height: int = 10,
     unit: str = "short",
+    empty_means: str = "",
 ) -> Panel:
     """The queries side by side, a row for each set of labels that they share.
 
@@ -381,6 +382,7 @@ def table(
         width=width,
         height=height,
         unit=unit,
+        empty_means=empty_means,
         defaults={"custom": {"align": "auto", "cellOptions": {"type": "auto"}, "filterable": True}},
         overrides=(
             *(by_name(heading, **properties) for heading, properties in columns if heading),

@@ -125,6 +125,7 @@ class _Writer:
         self._counts(status, report, memory)
         self._checkpoint(spec, status, report, step_seconds)
         self._tasks(spec, status, report)
+        self._models(status)
         if state not in ENDED:
             self._workers(status, report)
 
@@ -255,6 +256,19 @@ class _Writer:
         self._put(declared.JOB_WORKERS_MIN, _number(told.get("min")))
         generation = _number(told.get("generation")) if report is None else report.generation
         self._put(declared.JOB_GENERATION, generation)
+
+    def _models(self, status: Mapping[str, Any]) -> None:
+        """The compression's table: a model before all steps, and after each."""
+        for row in (status.get("compression") or {}).get("rows") or ():
+            step = str(row.get("name"))
+            self._put(declared.JOB_MODEL_BYTES, _number(row.get("bytes")), step=step)
+            self._put(declared.JOB_MODEL_PARAMETERS, _number(row.get("parameters")), step=step)
+            self._put(declared.JOB_MODEL_NONZEROS, _number(row.get("nonzeros")), step=step)
+            self._put(declared.JOB_MODEL_MACS, _number(row.get("macs")), step=step)
+            time = _number(row.get("latencyMilliseconds"))
+            self._put(declared.JOB_MODEL_LATENCY, None if time is None else time / 1e3, step=step)
+            name, _, figure = str(row.get("metric") or "").rpartition(" ")
+            self._put(declared.JOB_MODEL_METRIC, _number(figure), step=step, metric=name)
 
     def _put(self, family: declared.Family, value: float | None, **label: str) -> None:
         """One sample; what is not known is left out."""

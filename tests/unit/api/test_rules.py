@@ -43,8 +43,41 @@ checkpoints = st.none() | st.builds(
 )
 
 
-compressions = st.none() | st.sampled_from(["prune", "int8"]).map(
-    lambda name: {"steps": [{"name": name}]}
+steps = st.builds(
+    _given,
+    prune=st.none()
+    | st.builds(
+        _given,
+        method=st.sampled_from([None, "Magnitude", "Taylor", "OBS"]),
+        pattern=st.sampled_from([None, "Unstructured", "TwoOfFour", "Channels"]),
+        sparsity=st.sampled_from([None, "0.5", "0.9"]),
+        layers=st.sampled_from([None, [], [{"name": "0", "sparsity": "0.1"}]]),
+        schedule=st.sampled_from([None, {"everySteps": 1}]),
+    ),
+    quantize=st.none()
+    | st.builds(
+        _given,
+        method=st.sampled_from([None, "GPTQ"]),
+        bits=st.sampled_from([None, 4, 8]),
+        groupSize=st.sampled_from([None, 8]),
+        activations=st.sampled_from([None, "Static", "Dynamic"]),
+        ignore=st.sampled_from([None, ["0"]]),
+    ),
+    distill=st.none()
+    | st.builds(
+        _given,
+        teacher=st.none()
+        | st.builds(
+            _given,
+            entrypoint=st.sampled_from([None, "a:b"]),
+            parameters=st.sampled_from([None, {}, {"width": 8}]),
+            file=st.sampled_from([None, "w.safetensors"]),
+        ),
+    ),
+    fineTune=st.none() | st.builds(_given, epochs=optional, steps=optional),
+)
+compressions = st.none() | st.lists(steps, min_size=1, max_size=3).map(
+    lambda found: {"steps": [{"name": f"s{n}", **step} for n, step in enumerate(found)]}
 )
 
 
@@ -77,6 +110,8 @@ def manifests(draw: st.DrawFn) -> dict[str, Any]:
 
 def defaulted(value: Any, schema: Schema) -> Any:
     """What the API server makes of an object before it evaluates rules."""
+    if isinstance(value, list) and "items" in schema:
+        return [defaulted(item, schema["items"]) for item in value]
     if not isinstance(value, Mapping) or "properties" not in schema:
         return value
     value = dict(value)

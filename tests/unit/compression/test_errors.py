@@ -64,25 +64,39 @@ def test_a_larger_artifact_says_so(task):
     [
         ([{"prune": {"ignore": ["nowhere"]}}], "prune.ignore: the model has no weight"),
         ([{"prune": {"layers": [{"name": "7", "sparsity": "0.1"}]}}], "prune.layers: '7' names 0"),
-        ([{"prune": {}, "quantize": {}}], r"steps\[0\]: has prune and quantize"),
-        ([{}], r"steps\[0\]: has none of them"),
-        ([{"quantize": {}}, {"prune": {}}], r"steps\[0\]: quantize is not the last step"),
-        ([{"distill": {}}], r"steps\[0\].fineTune: is missing"),
-        ([{"prune": {"schedule": {"everySteps": 1}}}], r"steps\[0\].fineTune: is missing"),
-        ([{"prune": {}, "fineTune": {}}], "neither of epochs and steps"),
-        ([{"prune": {}, "fineTune": {"epochs": 1, "steps": 1}}], "both of epochs and steps"),
-        ([{"quantize": {"bits": 4, "activations": "Static"}}], "quantize.bits: 4 does not go"),
-        ([{"prune": {"pattern": "Channels", "method": "OBS"}}], "OBS cannot choose channels"),
-        ([{"distill": {"teacher": {"parameters": {}}}, "fineTune": TUNE}], "teacher.file: is mis"),
         (
             [{"distill": {"features": {"student": "9", "teacher": "0"}}, "fineTune": TUNE}],
             "features.student: the student has no layer '9'",
         ),
+        (
+            [{"distill": {"features": {"student": "0", "teacher": "4"}}, "fineTune": TUNE}],
+            r"student's layer gives shape \(1, 24\), and the teacher's \(1, 4\)",
+        ),
+        ([{"prune": {"pattern": "Channels", "ignore": ["0", "2"]}}], "nothing could be removed"),
     ],
 )
-def test_settings_that_do_not_fit(task, steps, message):
+def test_steps_that_do_not_fit_the_model(task, steps, message):
+    with pytest.raises(CompressionError, match=message):
+        pipeline(task, {"steps": steps}).check()
     with pytest.raises(CompressionError, match=message):
         finished(pipeline(task, {"steps": steps}))
+
+
+def test_a_step_is_checked_on_the_model_that_the_ones_before_it_make():
+    task = make_task(convolution=True, width=8)
+    student = {"distill": {"student": {"parameters": {"width": 8}}}, "fineTune": TUNE}
+    last = {"quantize": {"ignore": ["8"]}}
+    pipeline(task, {"steps": [last]}).check()
+    machine = pipeline(task, {"steps": [student, last]})
+    with pytest.raises(CompressionError, match=r"quantize.ignore: .* layer '8'.* it has 0.weight"):
+        machine.check()
+    assert machine.position == 0
+    assert machine.subject.edits == []
+
+
+def test_steps_that_do_not_go_together(task):
+    with pytest.raises(CompressionError, match=r"steps\[0\] \(step-0\) has none of them; make a"):
+        pipeline(task, {"steps": [{}]})
 
 
 def test_sparsity_one_is_refused_without_a_manifest_too():
@@ -96,7 +110,7 @@ def test_a_teacher_whose_outputs_do_not_fit(task):
     trainer = {"entrypoint": "a:b", "batchSize": 32, "shards": 4, "steps": 1}
     machine = begin(copied(task), {"steps": [step]}, trainer, load=lambda *_: other)
     with pytest.raises(CompressionError, match=r"have shape \(1, 4\) .* student's \(1, 7\)"):
-        finished(machine)
+        machine.check()
 
 
 def test_a_guard_without_samples_or_metric(task):
@@ -120,16 +134,25 @@ def test_a_model_that_torch_export_refuses():
                 return self.layer(x)
             return self.layer(-x)
 
-    message = refused(make_task(model=Stubborn()), {"quantize": {"activations": "Static"}})
-    assert message.startswith("torch.export refuses the model")
+    stubborn, step = make_task(model=Stubborn()), {"quantize": {"activations": "Static"}}
+    assert refused(stubborn, step).startswith("torch.export refuses the model")
+    with pytest.raises(CompressionError, match=r"torch\.export refuses the model"):
+        pipeline(stubborn, {"steps": [step]}).check()
 
 
 def test_layers_that_cannot_be_solved_for():
     grouped = nn.Sequential(
         nn.Unflatten(1, (4, 4)), nn.Conv1d(4, 4, 3, groups=2), nn.Flatten(), nn.Linear(8, 4)
     )
-    message = refused(make_task(model=grouped), {"quantize": {"method": "GPTQ"}})
-    assert message.startswith("layer 1.weight: a convolution in 2 groups")
+    for step in ({"quantize": {"method": "GPTQ"}}, {"prune": {"method": "OBS"}}):
+        message = refused(make_task(model=grouped), step)
+        assert message.startswith("layer 1.weight: a convolution in 2 groups cannot be solved for")
+    refused_before = pipeline(make_task(model=grouped), {"steps": [step]})
+    with pytest.raises(CompressionError, match=r"layer 1\.weight: a convolution in 2 groups"):
+        refused_before.check()
+    pipeline(
+        make_task(model=grouped), {"steps": [{"prune": {"method": "OBS", "ignore": ["1"]}}]}
+    ).check()
 
     class Idle(nn.Sequential):
         def forward(self, x):

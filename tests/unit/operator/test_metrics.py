@@ -186,6 +186,41 @@ def test_what_has_no_report_is_told_from_its_status(fleet):
     assert not any(name == "shardwise_job_workers" for name, *_ in told)
 
 
+COMPRESSION = {
+    "rows": [
+        {
+            "name": "trained",
+            "metric": "accuracy 0.9119",
+            "bytes": 202984,
+            "parameters": 50282,
+            "nonzeros": 50282,
+            "macs": 3869824,
+            "latencyMilliseconds": "4.860",
+        },
+        {"name": "int8", "metric": "accuracy 0.9110", "bytes": 52704},
+    ]
+}
+
+
+def test_the_models_of_a_compression(fleet):
+    fleet.add(status=STATUS | {"state": "Succeeded", "compression": COMPRESSION})
+    told = fleet.scrape()
+    expected = {
+        ("bytes", "trained"): 202984,
+        ("bytes", "int8"): 52704,
+        ("parameters", "trained"): 50282,
+        ("nonzero_parameters", "trained"): 50282,
+        ("macs", "trained"): 3869824,
+        ("latency_seconds", "trained"): 0.00486,
+        ("metric", "accuracy", "trained"): 0.9119,
+        ("metric", "accuracy", "int8"): 0.9110,
+    }
+    found = {key: value for key, value in told.items() if key[0].startswith("shardwise_job_model")}
+    assert found == pytest.approx(
+        {(f"shardwise_job_model_{name}", *label): v for (name, *label), v in expected.items()}
+    )
+
+
 def test_each_recovery_is_counted_once(fleet):
     fleet.add(report=REPORT)
     for _ in range(3):
@@ -276,7 +311,10 @@ def test_what_is_told_is_declared_and_the_other_way_round(fleet):
     """With one job that has everything, every family appears, with its labels and its text."""
     waiting = replace(REPORT, state="waiting", progress=None)
     job = fleet.add(
-        status=STATUS | {"progress": {}}, report=POOL, checkpoint={"everySteps": 4}, tasks=TASKS
+        status=STATUS | {"progress": {}, "compression": COMPRESSION},
+        report=POOL,
+        checkpoint={"everySteps": 4},
+        tasks=TASKS,
     )
     fleet.metrics.reported(job, waiting)
     fleet.metrics.api_call("get", "200")

@@ -224,6 +224,26 @@ JOB_CHECKPOINT_INTERVAL = _job(
     "checkpoint_interval_seconds",
     "Time between two checkpoints as the job asks for it, at the usual time of a step.",
 )
+JOB_MODEL_BYTES = _job(
+    "gauge",
+    "model_bytes",
+    "Size of the packed model after a step of the compression; step trained is before the first.",
+    "step",
+)
+JOB_MODEL_PARAMETERS = _job("gauge", "model_parameters", "Parameters of that model.", "step")
+JOB_MODEL_NONZEROS = _job(
+    "gauge", "model_nonzero_parameters", "Those of them that are not zero.", "step"
+)
+JOB_MODEL_MACS = _job("gauge", "model_macs", "Multiply-accumulates for one sample.", "step")
+JOB_MODEL_LATENCY = _job(
+    "gauge",
+    "model_latency_seconds",
+    "Median time of a forward pass of 64 samples in ONNX Runtime.",
+    "step",
+)
+JOB_MODEL_METRIC = _job(
+    "gauge", "model_metric", "What the guard watches, or the accuracy.", "step", "metric"
+)
 
 # One job with many tasks; absent where the job is one.
 JOB_TASKS = _job("gauge", "tasks", "Tasks of the job by state.", "state", values=TASK_STATES)

@@ -15,11 +15,12 @@ import gzip
 import hashlib
 import io
 import json
+import logging
 import os
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +33,9 @@ from shardwise.compression.onnx_export import AGREEMENT, OnnxModel, agreement, t
 from shardwise.compression.pipeline import Pipeline
 from shardwise.engine.activity import Beat, silent
 
+log = logging.getLogger("shardwise.compression")
+
+TABLE = "compression.json"
 CHECKED_SAMPLES = 256
 TIMED_SAMPLES = 64
 
@@ -58,11 +62,7 @@ def write(
     deployed = deploy(pipeline.subject)
     notes: list[str] = []
     files: dict[str, bytes] = {"model.safetensors": deployed.packed()}
-    makers: tuple[tuple[str, Callable[[Deployment], bytes]], ...] = (
-        ("graph.pt2.gz", to_graph),
-        ("model.onnx", _checked_onnx),
-    )
-    for name, make in makers:
+    for name, make in FILES:
         beat("finishing")
         try:
             files[name] = make(deployed)
@@ -81,7 +81,7 @@ def write(
     }
     for name, data in files.items():
         _aside(directory / name, data)
-    _aside(directory / "compression.json", (json.dumps(table, indent=2) + "\n").encode())
+    _aside(directory / TABLE, _json(table))
     _aside(directory / "pareto.png", picture(rows, title))
     artifacts = [
         {
@@ -93,6 +93,23 @@ def write(
         for name, data in files.items()
     ]
     return {"artifacts": artifacts, "compression": table}
+
+
+def keep(pipeline: Pipeline, directory: Path) -> None:
+    """Write the model as the last finished step left it, for a failure of a later one.
+
+    Raises:
+        OSError: the directory cannot be written to.
+    """
+    _aside(directory / TABLE, _json({"rows": [row.to_json() for row in pipeline.rows]}))
+    if not pipeline.finished:
+        return  # the trained model is in a file of its own
+    deployed = deploy(pipeline.subject)
+    _aside(directory / "model.safetensors", deployed.packed())
+    try:
+        _aside(directory / "graph.pt2.gz", to_graph(deployed))
+    except CompressionError as error:
+        log.warning("graph.pt2.gz is not written: %s", error.message)
 
 
 def for_status(result: Mapping[str, Any], metric: str = "accuracy") -> dict[str, Any]:
@@ -179,6 +196,13 @@ def _latency(pipeline: Pipeline, step: str, beat: Beat) -> dict[str, float | Non
     return {"latencyMilliseconds": round(model.milliseconds(inputs), 4)}
 
 
+FILES: Final[tuple[tuple[str, Callable[[Deployment], bytes]], ...]] = (
+    ("graph.pt2.gz", to_graph),
+    ("model.onnx", _checked_onnx),
+)
+"""The files beside the weights, and what makes each."""
+
+
 def picture(rows: list[dict[str, Any]], title: str) -> bytes:
     """Bytes against the first metric that is no loss: a PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -199,6 +223,10 @@ def picture(rows: list[dict[str, Any]], title: str) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
+
+
+def _json(table: Mapping[str, Any]) -> bytes:
+    return (json.dumps(table, indent=2) + "\n").encode()
 
 
 def _aside(path: Path, data: bytes) -> None:

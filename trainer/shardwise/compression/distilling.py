@@ -94,14 +94,10 @@ def replay(subject: Subject, edit: str, settings: Compression, load: LoadTask) -
 def _teacher(settings: Distill, trained: Task, load: LoadTask) -> nn.Module:
     wanted = settings.teacher or {}
     named = {key: wanted[key] for key in ("entrypoint", "parameters") if key in wanted}
+    # An entrypoint without a file has loaded the weights of its model by itself.
     model = load(named).model if named else copy.deepcopy(trained.model)
     if "file" in wanted:
         load_weights(model, wanted["file"], "distill.teacher.file")
-    elif named:
-        raise CompressionError(
-            "distill.teacher.file: is missing; an entrypoint's model has initial weights only: "
-            "name the file of its trained ones"
-        )
     return model.eval().requires_grad_(False)
 
 
@@ -147,6 +143,7 @@ class _Outputs:
         box: dict[str, Tensor],
     ) -> None:
         self._subject, self._teacher, self._box = subject, teacher, box
+        self._features = settings.features
         self._samples = _samples(subject, settings, around)
         self._wanted = self._fits() and settings.teacher_outputs == "Once"
         self.position = 0
@@ -156,10 +153,16 @@ class _Outputs:
         loss, task = self._subject.task.loss, self._subject.task
         with user_code("train"):
             batch = gather(task.train, self._samples.indices[:1])
-        theirs = _outputs(self._teacher, loss, batch)
         mode = task.model.training
-        ours = _outputs(task.model.eval(), loss, batch)
+        with (
+            _caught(self._teacher, self._features, "teacher") as from_teacher,
+            _caught(task.model.eval(), self._features, "student") as from_student,
+        ):
+            theirs = _outputs(self._teacher, loss, batch)
+            ours = _outputs(task.model, loss, batch)
         task.model.train(mode)
+        if self._features is not None:
+            _distance(_only(from_student, "student"), _only(from_teacher, "teacher"))
         if theirs.shape != ours.shape:
             raise CompressionError(
                 f"distill.teacher: its outputs have shape {tuple(theirs.shape)} for one sample, "
@@ -227,7 +230,8 @@ class _Distilling(Tuning):
         divergence = (log_p.exp() * (log_p - log_q)).sum(-1).view(len(logits), -1).mean(1)
         loss = settings.alpha * t * t * divergence + (1.0 - settings.alpha) * hard
         if features is not None:
-            loss = loss + float(features.get("weight", "1")) * _distance(ours[0], theirs[0])
+            distance = _distance(_only(ours, "student"), _only(theirs, "teacher"))
+            loss = loss + float(features.get("weight", "1")) * distance
         return loss
 
     def state(self) -> dict[str, Tensor]:
@@ -265,6 +269,15 @@ class _caught:  # noqa: N801 - a context manager
     def __exit__(self, *error: object) -> None:
         if self._layer is not None:
             self._handle.remove()
+
+
+def _only(found: Sequence[object], who: str) -> Tensor:
+    if len(found) != 1 or not isinstance(found[0], Tensor):
+        raise CompressionError(
+            f"distill.features.{who}: the layer gave {len(found)} results in one pass, or no "
+            "tensor; name one that is called once and gives a tensor"
+        )
+    return found[0]
 
 
 def _distance(ours: Tensor, theirs: Tensor) -> Tensor:

@@ -35,22 +35,31 @@ def rounds(weights: Mapping[str, Weight]) -> tuple[tuple[str, ...], ...]:
     return tuple(map(tuple, cut))
 
 
+def check_solvable(weights: Mapping[str, Weight]) -> None:
+    """Raises CompressionError: the inputs of a weight's products cannot be gathered."""
+    for name, weight in weights.items():
+        problem = ""
+        if weight.groups > 1:
+            problem = f"a convolution in {weight.groups} groups"
+        elif weight.parameter.dim() == 5:
+            problem = "a three-dimensional convolution"
+        if problem:
+            raise CompressionError(
+                f"layer {name}: {problem} cannot be solved for; add it to ignore, or choose a "
+                "method without data"
+            )
+
+
 def gather_hessians(
     group: Group, task: Task, samples: Samples, weights: Mapping[str, Weight], names: Sequence[str]
 ) -> dict[str, Tensor]:
     """The Hessian of each named weight: float64, shape (inputs, inputs), divided by its rows.
 
     Raises:
-        CompressionError: a weight saw no input, or is a grouped convolution's.
+        CompressionError: a weight saw no input.
         GroupError: a peer is gone; nothing has changed.
     """
     chosen = {name: weights[name] for name in names}
-    for name, weight in chosen.items():
-        if weight.groups > 1:
-            raise CompressionError(
-                f"layer {name}: a convolution in {weight.groups} groups cannot be solved for; add "
-                "it to ignore, or choose a method without data"
-            )
     widths = {name: weight.matrix().shape[1] for name, weight in chosen.items()}
     length = sum(width * width + 1 for width in widths.values())
 

@@ -30,7 +30,7 @@ def begin(
     beat: Beat = silent,
     shared: Shared | None = None,
 ) -> Pipeline:
-    """The compression of a job's model. Call it on loading as well: it finds what cannot be.
+    """The compression of a job's model. Call it on loading as well, with `check` after it.
 
     Args:
         task: the job's own, its model trained; or, where `trains(spec)` is false, as loaded.
@@ -40,8 +40,7 @@ def begin(
         beat, shared: see Pipeline.
 
     Raises:
-        CompressionError: the steps do not go together, a layer that they name is not the model's,
-            or a file is another model's.
+        CompressionError: the steps do not go together, or a file is another model's.
     """
     source = spec.get("source")
     if source:

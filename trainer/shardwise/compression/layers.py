@@ -106,7 +106,8 @@ def caught_inputs(
     """While inside, `take(name, rows)` is called with what each weight is multiplied by.
 
     Rows have shape (positions, inputs), where a convolution's positions are its patches. Groups of
-    a convolution are not told apart: the inputs are those of its first group.
+    a convolution are not told apart: the inputs are those of its first group. Convolutions have
+    one or two dimensions.
     """
     with plain_attention(), torch.no_grad(), _Catcher(weights, take):
         yield
@@ -166,11 +167,6 @@ class _Catcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if weight.dim() == 3:
             x, weight = x.unsqueeze(2), weight.unsqueeze(2)
             stride, padding, dilation = (1, *stride), (0, *padding), (1, *dilation)
-        elif weight.dim() == 5:
-            raise CompressionError(
-                f"layer {known}: the inputs of a three-dimensional convolution cannot be gathered; "
-                "add it to ignore, or choose a method without data"
-            )
         patches = nn.functional.unfold(
             x[:, : weight.shape[1]], weight.shape[2:], dilation, padding, stride
         )

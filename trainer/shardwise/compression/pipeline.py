@@ -18,15 +18,17 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from shardwise.compression import distilling, pruning, quantizing, structured
+from shardwise.compression import distilling
+from shardwise.compression.checking import check, check_guard
 from shardwise.compression.deployment import Deployment, deploy
-from shardwise.compression.errors import AccuracyDropped, CompressionError
+from shardwise.compression.errors import AccuracyDropped
 from shardwise.compression.finetune import Tuning
 from shardwise.compression.healing import copy_from_furthest
 from shardwise.compression.measure import Row, count_macs, count_parameters
 from shardwise.compression.settings import Compression, Step
 from shardwise.compression.sharing import Shared
 from shardwise.compression.stages import Stage, Surroundings, from_bytes, to_bytes
+from shardwise.compression.steps import Steps
 from shardwise.compression.subject import Subject, rebuilt
 from shardwise.engine.activity import Beat, silent
 from shardwise.engine.evaluation import Evaluation
@@ -73,8 +75,8 @@ class Pipeline:
         """
         self.settings = Compression.from_spec(spec)
         self.plan = plan
-        self._task, self._load, self._beat = task, load, beat
-        self._around = Surroundings(
+        self._task, self._beat = task, beat
+        around = Surroundings(
             shards=plan.shards,
             seed=plan.seed,
             batch_size=plan.batch_size,
@@ -83,12 +85,9 @@ class Pipeline:
             beat=beat,
             shared=shared,
         )
-        guard = self.settings.guard
-        if guard is not None and task.evaluation is None:
-            raise CompressionError(
-                "spec.compression.guard: the task has no evaluation samples to measure "
-                f"{guard.metric} on; give Task(evaluation=...) or remove the guard"
-            )
+        self._steps = Steps(settings=self.settings, around=around, trained=task, load=load)
+        if self.settings.guard is not None:
+            check_guard(self.settings.guard, task)
         self.subject = Subject(task=dataclasses.replace(task, model=copy.deepcopy(task.model)))
         self.rows: list[Row] = []
         self.undone = ""
@@ -112,8 +111,21 @@ class Pipeline:
         return BASELINE if self._number < 0 or self.done else self._step.name
 
     @property
+    def finished(self) -> list[str]:
+        """The names of the steps that are done."""
+        return [row.step for row in self.rows[1:]]
+
+    @property
     def _step(self) -> Step:
         return self.settings.steps[self._number]
+
+    def check(self) -> None:
+        """Find what cannot be done, before anything is; changes nothing.
+
+        Raises:
+            CompressionError, UserCodeError: a step cannot be done on this model.
+        """
+        check(self._steps, self.subject.copy())
 
     def advance(self) -> None:
         """Do the next bit with the group that was joined.
@@ -184,11 +196,6 @@ class Pipeline:
         guard = self.settings.guard
         if guard is None:
             return True
-        if guard.metric not in row.metrics:
-            raise CompressionError(
-                f"spec.compression.guard.metric: {guard.metric!r} is none of the task's metrics; "
-                f"it has {', '.join(sorted(row.metrics))}"
-            )
         before, after = self.rows[0].metrics[guard.metric], row.metrics[guard.metric]
         if before - after <= guard.max_drop:
             return True
@@ -211,24 +218,7 @@ class Pipeline:
         if self.done:
             return
         self._before = self.subject.copy()
-        self._stages = self._make_stages()
-
-    def _make_stages(self) -> Sequence[Callable[[], Stage]]:
-        step, subject = self._step, self.subject
-        if step.prune is not None:
-            return pruning.stages(subject, step.prune, step.fine_tune, self._around)
-        if step.quantize is not None:
-            return quantizing.stages(subject, step.quantize, step.fine_tune, self._around)
-        assert step.distill is not None and step.fine_tune is not None
-        return distilling.stages(
-            subject,
-            step.distill,
-            step.fine_tune,
-            self._around,
-            trained=self._task,
-            number=self._number,
-            load=self._load,
-        )
+        self._stages = self._steps.stages(self.subject, number)
 
     def join(self, group: Group) -> None:
         """Go on with a group: who is behind copies the state of the first who is furthest.
@@ -281,25 +271,16 @@ class Pipeline:
                 if name.startswith(prefix)
             }
 
-        self.subject = rebuilt(self._task, place["edits"], self._replay)
+        self.subject = rebuilt(self._task, place["edits"], self._steps.replay)
         self.subject.load_state(part("now/"))
-        self._before = rebuilt(self._task, place["editsBefore"], self._replay)
+        self._before = rebuilt(self._task, place["editsBefore"], self._steps.replay)
         self._before.load_state(part("before/"))
         self.rows = [Row(**row) for row in place["rows"]]
         self.undone, self.position = place["undone"], place["position"]
         self._number, self._index, self._stage = place["number"], place["index"], None
-        self._stages = () if self.done or self._number < 0 else self._make_stages()
+        self._stages = (
+            () if self.done or self._number < 0 else self._steps.stages(self.subject, self._number)
+        )
         if place["stage"] is not None:
             self._stage = self._stages[self._index]()
             self._stage.load_state(place["stage"], part("stage/"))
-
-    def _replay(self, subject: Subject, edit: str) -> None:
-        kind = edit.partition(" ")[0]
-        if kind == structured.EDIT:
-            structured.replay(subject, edit)
-        elif kind == distilling.EDIT:
-            distilling.replay(subject, edit, self.settings, self._load)
-        elif kind == quantizing.EDIT:
-            quantizing.replay(subject, edit)
-        else:
-            raise AssertionError(f"unknown edit {edit!r}")

@@ -7,9 +7,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from shardwise.compression.errors import CompressionError
 from shardwise.compression.finetune import Tuning
-from shardwise.compression.hessians import gather_hessians, rounds
+from shardwise.compression.hessians import check_solvable, gather_hessians, rounds
 from shardwise.compression.layers import Weight, choose_weights, resolve_name
 from shardwise.compression.scores import gradient_scores, magnitudes
 from shardwise.compression.select import cubic, masks_of, two_of_four_masks
@@ -29,7 +28,7 @@ def stages(
     """What makes the stages of one pruning step, each when it is reached.
 
     Raises:
-        CompressionError: a layer is not the model's, or the settings do not go together.
+        CompressionError: a layer is not the model's, or cannot be solved for.
     """
     then: list[Callable[[], Stage]] = []
     if tune is not None:
@@ -42,13 +41,9 @@ def stages(
         for name, part in settings.layers.items()
     }
     if settings.every_steps is not None and tune is not None:
-        if settings.method == "OBS" or settings.pattern == "TwoOfFour":
-            raise CompressionError(
-                f"{FIELD}.schedule: {settings.method} with pattern {settings.pattern} prunes at "
-                "once; take the schedule out, or prune unstructured by Magnitude, Taylor or Fisher"
-            )
         return [lambda: Gradual(subject, settings, tune, around, weights, layers)]
     if settings.method == "OBS":
+        check_solvable(weights)
         cut = rounds(weights)
 
         def solve(group: Group, number: int) -> None:

@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from torch import Tensor
 
 from shardwise.compression.aware import rounding_loss
-from shardwise.compression.errors import CompressionError
 from shardwise.compression.finetune import Tuning
 from shardwise.compression.grid import fit_grid
-from shardwise.compression.hessians import gather_hessians, rounds
+from shardwise.compression.hessians import check_solvable, gather_hessians, rounds
 from shardwise.compression.layers import Weight, choose_weights
 from shardwise.compression.settings import FineTune, Quantize
 from shardwise.compression.solve import quantize_with_hessian
@@ -29,9 +28,8 @@ def stages(
     """What makes the stages of one quantization step, each when it is reached.
 
     Raises:
-        CompressionError: a layer is not the model's, or the settings do not go together.
+        CompressionError: a layer is not the model's, or cannot be solved for.
     """
-    _check(settings)
     weights = choose_weights(subject.model, settings.ignore, FIELD)
     then: list[Callable[[], Stage]] = []
     if tune is not None:
@@ -40,6 +38,7 @@ def stages(
     if settings.activations == "Static":
         return [*then, lambda: StaticRanges(subject, around, EDIT)]
     if settings.method == "GPTQ":
+        check_solvable(weights)
         cut = rounds(weights)
 
         def solve(group: Group, number: int) -> None:
@@ -56,24 +55,6 @@ def stages(
             set_activations(subject, "dynamic")
 
     return [*then, lambda: Rounds(1, nearest)]
-
-
-def _check(settings: Quantize) -> None:
-    if settings.activations != "None" and settings.bits != 8:
-        raise CompressionError(
-            f"{FIELD}.bits: {settings.bits} does not go with activations: {settings.activations}; "
-            "integer kernels take 8; write bits: 8 or activations: None"
-        )
-    if settings.activations != "None" and (settings.group_size or settings.method == "GPTQ"):
-        raise CompressionError(
-            f"{FIELD}: activations: {settings.activations} needs one scale an output, rounded to "
-            "nearest; remove groupSize and method"
-        )
-    if settings.activations == "Static" and settings.ignore:
-        raise CompressionError(
-            f"{FIELD}.ignore: static quantization takes the whole graph; remove ignore, or write "
-            "activations: None"
-        )
 
 
 def round_to_nearest(matrix: Tensor, settings: Quantize) -> Quantized:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from shardwise.api.compression_rules import kinds, problems
 from shardwise.compression.errors import CompressionError
 
 
@@ -158,38 +159,15 @@ class Step:
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any], number: int) -> Step:
-        kinds = [kind for kind in ("prune", "quantize", "distill") if spec.get(kind) is not None]
-        if len(kinds) != 1:
-            raise CompressionError(
-                f"spec.compression.steps[{number}]: has {' and '.join(kinds) or 'none of them'}; "
-                "write one of prune, quantize and distill"
-            )
+        (kind,) = kinds(spec)
         tune = spec.get("fineTune")
-        step = cls(
-            name=spec.get("name") or f"{number + 1}-{kinds[0]}",
-            prune=Prune.from_spec(spec["prune"]) if kinds == ["prune"] else None,
-            quantize=Quantize.from_spec(spec["quantize"]) if kinds == ["quantize"] else None,
-            distill=Distill.from_spec(spec["distill"]) if kinds == ["distill"] else None,
+        return cls(
+            name=spec.get("name") or f"{number + 1}-{kind}",
+            prune=Prune.from_spec(spec["prune"]) if kind == "prune" else None,
+            quantize=Quantize.from_spec(spec["quantize"]) if kind == "quantize" else None,
+            distill=Distill.from_spec(spec["distill"]) if kind == "distill" else None,
             fine_tune=FineTune.from_spec(tune) if tune is not None else None,
         )
-        step._check(f"spec.compression.steps[{number}]")
-        return step
-
-    def _check(self, field: str) -> None:
-        if self.distill is not None and self.fine_tune is None:
-            raise CompressionError(
-                f"{field}.fineTune: is missing; say for how many epochs or steps to distill"
-            )
-        if self.prune is not None and self.prune.every_steps and self.fine_tune is None:
-            raise CompressionError(
-                f"{field}.fineTune: is missing; a gradual schedule prunes while it trains"
-            )
-        tune = self.fine_tune
-        if tune is not None and (tune.epochs is None) == (tune.steps is None):
-            raise CompressionError(
-                f"{field}.fineTune: has {'neither' if tune.epochs is None else 'both'} of epochs "
-                "and steps; give one of them"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,13 +183,9 @@ class Compression:
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any]) -> Compression:
         """Raises CompressionError: the steps do not go together."""
+        for problem in problems(spec):
+            raise CompressionError(problem)
         steps = tuple(Step.from_spec(step, number) for number, step in enumerate(spec["steps"]))
-        for number, step in enumerate(steps[:-1]):
-            if step.quantize is not None:
-                raise CompressionError(
-                    f"spec.compression.steps[{number}]: quantize is not the last step; later "
-                    "steps would change the quantized weights; move it to the end"
-                )
         calibration = spec.get("calibration") or {}
         return cls(
             steps=steps,

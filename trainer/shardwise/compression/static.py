@@ -216,7 +216,9 @@ class Prepared:
 
 
 def _library() -> tuple[Any, Any, Any]:
-    logging.getLogger("torchao").setLevel(logging.ERROR)  # it has CUDA parts that cannot load here
+    # The first has CUDA parts that cannot load here; the second tells of torchao's own code.
+    for name in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

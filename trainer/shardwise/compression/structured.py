@@ -27,13 +27,8 @@ EDIT = "channels"
 def prune_channels(subject: Subject, settings: Prune, around: Surroundings) -> Rounds:
     """The stage that removes the part `settings.sparsity` of each layer's outputs.
 
-    Raises:
-        CompressionError: pruning by data was asked for.
+    Advancing it raises CompressionError where nothing can be removed, or the rest does not run.
     """
-    if settings.method != "Magnitude":
-        raise CompressionError(
-            f"prune.method: {settings.method} cannot choose channels; write Magnitude"
-        )
 
     def cut(group: Group, number: int) -> None:
         del group, number

@@ -86,6 +86,16 @@ class Evaluation:
         return [figures[name] for name in names]
 
 
+def figure_names(task: Task) -> list[str]:
+    """What an evaluation of the task tells, in order; found with its first sample."""
+    before = task.model.training
+    task.model.eval()
+    try:
+        return sorted({"loss"} | _figures(task, torch.arange(1)).keys())
+    finally:
+        task.model.train(before)
+
+
 @torch.no_grad()
 def _figures(task: Task, indices: Tensor) -> dict[str, Tensor]:
     with user_code("evaluation"):

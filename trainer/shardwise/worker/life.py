@@ -109,7 +109,8 @@ class Life:
             outcome = worker.run()
         except tuple(_REASONS) as error:
             reason = next(reason for kind, reason in _REASONS.items() if isinstance(error, kind))
-            outcome = Failure.of(reason, str(error), getattr(error, "detail", ""))
+            message = f"{error}{worker.left_behind}"
+            outcome = Failure.of(reason, message, getattr(error, "detail", ""))
         if isinstance(outcome, Success) and worker.ended is not None:
             self._finished.append(worker.ended)
         if isinstance(outcome, Success) and (worker.collects or not worker.in_pool):

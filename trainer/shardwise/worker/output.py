@@ -51,13 +51,11 @@ def write(
         OutputError: the directory cannot be written to.
     """
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        hashes = {"weightsSha256": _write_tensors(directory / "weights.safetensors", weights)}
-        write_aside(directory / "history.csv", lambda path: write_csv(history, path))
+        trained = write_trained(directory, name=name, weights=weights, history=history, brief=brief)
+        hashes = {"weightsSha256": trained}
         if not brief:
             file = directory / "optimizer.safetensors"
             hashes["optimizerSha256"] = _write_tensors(file, optimizer)
-            write_aside(directory / "curve.png", lambda path: write_picture(history, path, name))
         complete = {**result, **hashes, "path": str(directory)}
         text = json.dumps(complete, indent=2) + "\n"
         # Last, so that a result.json says that all the rest is there.
@@ -80,6 +78,30 @@ def figures(result: Mapping[str, Any]) -> dict[str, float]:
         found |= last["metrics"]
         found |= {name: last[name] for name in COMPRESSION_FIGURES if last.get(name) is not None}
     return found
+
+
+def write_trained(
+    directory: Path,
+    *,
+    name: str,
+    weights: Mapping[str, Tensor],
+    history: History,
+    brief: bool = False,
+) -> str:
+    """Write what the training alone gave; the hash of the weights.
+
+    Args:
+        brief: without the picture.
+
+    Raises:
+        OSError: the directory cannot be written to.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    sha256 = _write_tensors(directory / "weights.safetensors", weights)
+    write_aside(directory / "history.csv", lambda path: write_csv(history, path))
+    if not brief:
+        write_aside(directory / "curve.png", lambda path: write_picture(history, path, name))
+    return sha256
 
 
 def for_status(result: Mapping[str, Any], metric: str = "accuracy") -> dict[str, Any]:

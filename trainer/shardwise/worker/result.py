@@ -81,6 +81,25 @@ def write_result(
     )
 
 
+def keep(work: Work, *, name: str, directory: Path) -> None:
+    """Write what a step of the compression that fails must not take with it: the trained model,
+    then the model after each step. There is no result.json before all is done.
+
+    Raises:
+        OutputError: the directory cannot be written to.
+    """
+    assert work.pipeline is not None
+    from shardwise.compression import artifacts
+
+    training = work.training
+    weights = dict(training.model.named_tensors())
+    try:
+        output.write_trained(directory, name=name, weights=weights, history=training.history)
+        artifacts.keep(work.pipeline, directory)
+    except OSError as error:
+        raise output.OutputError.of(directory, error) from error
+
+
 def _compressed(work: Work, directory: Path, name: str) -> dict[str, Any]:
     """Write what the compression made; its artifacts and its table, or nothing."""
     if work.pipeline is None:

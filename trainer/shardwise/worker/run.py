@@ -28,7 +28,7 @@ from shardwise.worker.ledger import Ledger
 from shardwise.worker.membership import FOREVER_SECONDS, Departure, Membership, Over
 from shardwise.worker.outcome import Left, Outcome, Success, write_termination_message
 from shardwise.worker.process import Process
-from shardwise.worker.result import fingerprint, write_result
+from shardwise.worker.result import fingerprint, keep, write_result
 from shardwise.worker.stretch import (
     FOLDER,
     check_objectives,
@@ -94,6 +94,9 @@ class Worker:
         """The result is written; what is left is to tell of it."""
         self._reported_at, self._reported_step = 0.0, -1
         self._together = False
+        self.left_behind = ""
+        """Where a failure leaves what was done before it, as the end of a sentence."""
+        self._kept = 0
 
     @property
     def stretch(self) -> Stretch | None:
@@ -275,10 +278,25 @@ class Worker:
             self._join()
             return
         work.compress()
+        self._keep()
         self.activity.beat("computing")
         self.ledger.spend("productive")
         membership.set_phase("training", work.position)
         self._report()
+
+    def _keep(self) -> None:
+        """Rank 0 writes the model that the next step may fail on, once for each."""
+        kept = self.work.kept
+        if len(kept) <= self._kept or self.in_pool:  # what a pool's tasks share is kept for all
+            return
+        assert self.assignment is not None
+        if self.membership.group.rank == 0:
+            self.activity.beat("loading")
+            keep(self.work, name=self.assignment.name, directory=self.settings.output)
+            self._kept = len(kept)
+        self.left_behind = "; the job's output keeps the trained model, weights.safetensors"
+        if len(kept) > 1:
+            self.left_behind += f", and the one after step {kept[-1]}, model.safetensors"
 
     def _broke(self, error: GroupError) -> None:
         if self.membership.group.rank != 0:

@@ -57,7 +57,8 @@ class Work:
             self.training.pause_at = min(until * unit, self.training.total_steps)
         self.pipeline: Pipeline | None = None
         if compression is not None:
-            self._begin()  # on loading as well: it finds what cannot be
+            # On loading as well: what cannot be done shows before the training, not after it.
+            self._begin().check()
             if self.trains:
                 self.pipeline = None
 
@@ -87,6 +88,13 @@ class Work:
         if self.pipeline is None:
             return self.training.steps_done
         return self.training.total_steps + 1 + self.pipeline.position
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The models that a failure from now on leaves behind, oldest first."""
+        if self.pipeline is None or self.pipeline.done:
+            return ()
+        return ("trained" if self.trains else "source", *self.pipeline.finished)
 
     @property
     def stage(self) -> str:
@@ -134,7 +142,7 @@ class Work:
             return self.training.digest()
         return f"{self.training.digest()}/{self.pipeline.step_name}"
 
-    def _begin(self) -> None:
+    def _begin(self) -> Pipeline:
         # Loaded here: most jobs compress nothing, and its libraries take a second.
         from shardwise.compression import job
 
@@ -147,3 +155,4 @@ class Work:
             beat=self._beat,
             shared=self._shared,
         )
+        return self.pipeline
