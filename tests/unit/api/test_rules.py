@@ -48,6 +48,32 @@ compressions = st.none() | st.sampled_from(["prune", "int8"]).map(
 )
 
 
+numbers = {"values": [1, "2"]}
+bounds = {"range": {"type": "Int", "min": 1, "max": "3"}}
+parameters = st.lists(
+    st.sampled_from([numbers, bounds, numbers | bounds, {}]), min_size=1, max_size=2
+).map(lambda found: [{"name": f"p{index}", **kind} for index, kind in enumerate(found)])
+sweeps = st.builds(
+    _given,
+    parameters=parameters,
+    algorithm=st.none() | st.sampled_from(["Grid", "Random", "TPE", "NSGA2"]),
+    earlyStopping=st.none()
+    | st.lists(small, min_size=1, max_size=2).map(lambda rungs: {"rungs": rungs}),
+)
+tasks = st.builds(
+    _given,
+    list=st.none()
+    | st.integers(1, 2).map(lambda count: [{"name": f"t{index}"} for index in range(count)]),
+    sweep=st.none() | sweeps,
+    objectives=st.none()
+    | st.integers(0, 2).map(
+        lambda count: [{"metric": f"m{n}", "direction": "Maximize"} for n in range(count)]
+    ),
+    maxTasks=st.none() | st.integers(1, 2),
+    workersPerTask=st.none() | st.just("Auto") | small,
+)
+
+
 @st.composite
 def manifests(draw: st.DrawFn) -> dict[str, Any]:
     trainer = _given(
@@ -66,6 +92,7 @@ def manifests(draw: st.DrawFn) -> dict[str, Any]:
     spec: dict[str, Any] = _given(
         trainer=trainer,
         compression=draw(compressions),
+        tasks=draw(st.none() | tasks),
         checkpoint=draw(checkpoints),
         managedBy=draw(managers),
     )
@@ -77,6 +104,8 @@ def manifests(draw: st.DrawFn) -> dict[str, Any]:
 
 def defaulted(value: Any, schema: Schema) -> Any:
     """What the API server makes of an object before it evaluates rules."""
+    if isinstance(value, list) and "items" in schema:
+        return [defaulted(item, schema["items"]) for item in value]
     if not isinstance(value, Mapping) or "properties" not in schema:
         return value
     value = dict(value)

@@ -8,54 +8,17 @@ Bounds of a single field are not here; they are in the field's type.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
-from shardwise.api.conditions import INVALID_SPEC, NAME_TOO_LONG
+from shardwise.api.conditions import NAME_TOO_LONG
 from shardwise.api.policy import Checkpoint
-from shardwise.api.spec import MAX_PODS, OptimizationJobSpec
+from shardwise.api.rule import Immutable, Rule
+from shardwise.api.rules_tasks import TASK_RULES
+from shardwise.api.spec import MAX_PODS
 from shardwise.api.types import MAX_NAME_LENGTH, OptimizationJob
 
 NAME_PATTERN: Final = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
 """The job's name is also its headless Service's, and those must start with a letter."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
-    """Something that must hold between fields. `message` is what an API server prints."""
-
-    at: str
-    """Path of the object that the expression's `self` is: "" (the whole), spec, spec.trainer…"""
-    field: str
-    """The field to change."""
-    expression: str
-    message: str
-    remedy: str
-    holds: Callable[[OptimizationJob], bool]
-    value: Callable[[OptimizationJob], object]
-    problem: Callable[[OptimizationJob], str]
-    """What is wrong, with the values."""
-    reason: str = INVALID_SPEC
-
-    @property
-    def full_message(self) -> str:
-        return f"{self.message}; {self.remedy}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Immutable:
-    """A part of the spec that must stay as it was when the job was created."""
-
-    at: str
-    message: str
-    remedy: str
-    same: Callable[[OptimizationJobSpec, OptimizationJobSpec], bool]
-    expression: str = "self == oldSelf"
-
-    @property
-    def full_message(self) -> str:
-        return f"{self.message}; {self.remedy}"
 
 
 def _most_workers(job: OptimizationJob) -> int:
@@ -250,6 +213,7 @@ RULES: Final[tuple[Rule, ...]] = (
             f" spec.trainer.steps ({job.spec.trainer.steps})"
         ),
     ),
+    *TASK_RULES,
 )
 
 TRAINER_IMMUTABLE: Final = Immutable(
@@ -285,6 +249,8 @@ COMPRESSION_IMMUTABLE: Final = Immutable(
     expression="has(self.compression) == has(oldSelf.compression)"
     " && (!has(self.compression) || self.compression == oldSelf.compression)",
 )
+
+__all__ = ["CEL_RULES", "NAME_PATTERN", "RULES", "Immutable", "Rule"]
 
 CEL_RULES: Final[tuple[Rule | Immutable, ...]] = (
     *RULES,
