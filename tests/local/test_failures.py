@@ -114,9 +114,7 @@ CASES = {
     "no such function": ("mine:absent", {}, "has no function 'absent'"),
     "entrypoint raises": ("mine:raises", {}, "RuntimeError: the data is not there"),
     "no task": ("mine:nothing", {}, "gave NoneType, not a shardwise.Task"),
-    "unknown parameter": ("mine:good", {"speed": 1}, "spec.trainer.parameters.speed"),
     "parameter of the wrong type": ("mine:good", {"scale": "fast"}, "'fast' is no float"),
-    "missing parameter": ("mine:late", {}, "spec.trainer.parameters.at"),
     "raises in the middle": ("mine:late", {"at": 5}, "ZeroDivisionError: no more"),
 }
 
@@ -158,6 +156,23 @@ def test_checkpoints_that_cannot_be_read_are_no_fresh_start(tmp_path):
     assert done.code == 1
     assert "CheckpointFailed" in done.stderr
     assert f"{tmp_path}/out/checkpoints" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("entrypoint", "parameters", "message"),
+    [
+        ("mine:good", {"scales": 1}, "parameters.scales: 'scales' is no parameter of mine:good"),
+        ("mine:late", {}, "spec.trainer.parameters.at: is missing, and mine:late needs it"),
+    ],
+    ids=["unknown parameter", "missing parameter"],
+)
+def test_parameters_that_do_not_fit_are_told_before_anything_starts(
+    attempt, entrypoint, parameters, message
+):
+    done = attempt(entrypoint, parameters=parameters)
+    assert done.code == 2
+    assert message in done.stderr
+    assert not done.output.exists()
 
 
 def test_weights_that_differ_between_workers_are_refused(attempt):

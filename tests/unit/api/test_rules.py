@@ -81,6 +81,32 @@ compressions = st.none() | st.lists(steps, min_size=1, max_size=3).map(
 )
 
 
+numbers = {"values": [1, "2"]}
+bounds = {"range": {"type": "Int", "min": 1, "max": "3"}}
+parameters = st.lists(
+    st.sampled_from([numbers, bounds, numbers | bounds, {}]), min_size=1, max_size=2
+).map(lambda found: [{"name": f"p{index}", **kind} for index, kind in enumerate(found)])
+sweeps = st.builds(
+    _given,
+    parameters=parameters,
+    algorithm=st.none() | st.sampled_from(["Grid", "Random", "TPE", "NSGA2"]),
+    earlyStopping=st.none()
+    | st.lists(small, min_size=1, max_size=2).map(lambda rungs: {"rungs": rungs}),
+)
+tasks = st.builds(
+    _given,
+    list=st.none()
+    | st.integers(1, 2).map(lambda count: [{"name": f"t{index}"} for index in range(count)]),
+    sweep=st.none() | sweeps,
+    objectives=st.none()
+    | st.integers(0, 2).map(
+        lambda count: [{"metric": f"m{n}", "direction": "Maximize"} for n in range(count)]
+    ),
+    maxTasks=st.none() | st.integers(1, 2),
+    workersPerTask=st.none() | st.just("Auto") | small,
+)
+
+
 @st.composite
 def manifests(draw: st.DrawFn) -> dict[str, Any]:
     trainer = _given(
@@ -99,6 +125,7 @@ def manifests(draw: st.DrawFn) -> dict[str, Any]:
     spec: dict[str, Any] = _given(
         trainer=trainer,
         compression=draw(compressions),
+        tasks=draw(st.none() | tasks),
         checkpoint=draw(checkpoints),
         managedBy=draw(managers),
     )

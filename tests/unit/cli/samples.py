@@ -21,7 +21,7 @@ def manifest(name: str = "digits", **spec: Any) -> Object:
                 "batchSize": 128,
                 "shards": 8,
                 "seed": 7,
-                "parameters": {"hidden": 128, "learningRate": "0.2"},
+                "parameters": {"hidden": 128, "learning_rate": "0.2"},
             },
             "workers": {"replicas": 4},
             **spec,

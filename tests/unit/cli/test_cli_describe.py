@@ -42,7 +42,7 @@ Created:      10m00s ago
               started 5m00s ago
 Entrypoint:   shardwise.examples.digits:task
 Training:     40 epochs · batches of 128 · 8 shards · seed 7
-Parameters:   hidden=128, learningRate=0.2
+Parameters:   hidden=128, learning_rate=0.2
 Progress:     ━━━━━━━━━━────────────── 42 %
               step 1,234/2,880 · epoch 17 · 1m10s left · loss 0.1234 · 12,346 samples/s \
 · told 2s ago

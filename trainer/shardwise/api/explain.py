@@ -92,7 +92,7 @@ def _missing(location: tuple[int | str, ...]) -> tuple[str, str]:
 
 def _unknown(location: tuple[int | str, ...]) -> tuple[str, str]:
     parent, name = location[:-1], str(location[-1])
-    fields = tuple(_children(_model_at(parent)))
+    fields = tuple(children(_model_at(parent)))
     inside = path(parent) if parent else f"an {KIND}"
     near = difflib.get_close_matches(name, fields, n=1)
     elsewhere = None if near else _elsewhere(name)
@@ -229,7 +229,8 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from _models_in(argument)
 
 
-def _children(model: type[BaseModel]) -> dict[str, Any]:
+def children(model: type[BaseModel]) -> dict[str, Any]:
+    """The annotations of a type's fields, by their names in JSON."""
     return {info.alias or name: info.annotation for name, info in model.model_fields.items()}
 
 
@@ -238,7 +239,7 @@ def _model_at(location: tuple[int | str, ...]) -> type[BaseModel]:
     for part in location:
         if isinstance(part, int):  # an entry of a list: the list's own type tells of it
             continue
-        model = next(_models_in(_children(model)[str(part)]))
+        model = next(_models_in(children(model)[str(part)]))
     return model
 
 
@@ -255,7 +256,7 @@ def _elsewhere(name: str) -> str | None:
     """Where in the spec a field of this name stands, for one that stands in the wrong place."""
 
     def search(model: type[BaseModel], at: str) -> Iterator[str]:
-        for child, annotation in _children(model).items():
+        for child, annotation in children(model).items():
             if child == name:
                 yield f"{at}.{child}"
             for inner in _models_in(annotation):

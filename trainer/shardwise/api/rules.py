@@ -14,6 +14,7 @@ from shardwise.api.compression_rules import COMPRESSION_RULES
 from shardwise.api.conditions import NAME_TOO_LONG
 from shardwise.api.policy import Checkpoint
 from shardwise.api.rule import Immutable, Rule
+from shardwise.api.rules_tasks import TASK_RULES
 from shardwise.api.spec import MAX_PODS
 from shardwise.api.types import MAX_NAME_LENGTH, OptimizationJob
 
@@ -214,6 +215,7 @@ RULES: Final[tuple[Rule, ...]] = (
         ),
     ),
     *COMPRESSION_RULES,
+    *TASK_RULES,
 )
 
 TRAINER_IMMUTABLE: Final = Immutable(
@@ -249,6 +251,8 @@ COMPRESSION_IMMUTABLE: Final = Immutable(
     expression="has(self.compression) == has(oldSelf.compression)"
     " && (!has(self.compression) || self.compression == oldSelf.compression)",
 )
+
+__all__ = ["CEL_RULES", "NAME_PATTERN", "RULES", "Immutable", "Rule"]
 
 CEL_RULES: Final[tuple[Rule | Immutable, ...]] = (
     *RULES,

@@ -74,7 +74,7 @@ class Trainer(SpecModel):
         default_factory=dict, json_schema_extra={"default": {}}
     )
     """parameters are the arguments of the entrypoint, by name. A value is an integer or a
-    string; write a fraction in quotes: `learningRate: "0.05"`."""
+    string; write a fraction in quotes: `learning_rate: "0.05"`."""
 
     epochs: Annotated[int | None, Field(ge=1, le=1_000_000, json_schema_extra=INT32)] = None
     """epochs is how many times the training data are gone through. Give either epochs or

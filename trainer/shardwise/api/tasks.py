@@ -19,7 +19,7 @@ from shardwise.api.parameters import ParameterName, ParameterValue, parameter_va
 TASK_NAME_PATTERN: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 FIELD_PATTERN: Final = (
     r"^(trainer\.(epochs|steps|batchSize|seed)"
-    r"|compression\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z][A-Za-z0-9]*)+)$"
+    r"|compression\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z][A-Za-z0-9]*){2,8})$"
 )
 NUMBER_PATTERN: Final = r"^-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]{1,3})?$"
 

@@ -8,46 +8,17 @@ field, the value and the remedy.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
-from shardwise.api.conditions import INVALID_SPEC
+from shardwise.api.errors import FieldError, InvalidJob
 from shardwise.api.explain import explain, path
 from shardwise.api.rules import RULES
+from shardwise.api.tasks_check import sweep_errors
 from shardwise.api.types import OptimizationJob
 
-
-@dataclass(frozen=True, slots=True)
-class FieldError:
-    """One thing that is wrong. `problem` has the value in it, for people."""
-
-    field: str
-    value: object
-    problem: str
-    remedy: str
-    reason: str = INVALID_SPEC
-    """The reason of the condition Accepted that this error leads to."""
-
-    def __str__(self) -> str:
-        return f"{self.field}: {self.problem}; {self.remedy}"
-
-
-class InvalidJob(ValueError):  # noqa: N818 - reads as what it is
-    """The manifest is no valid OptimizationJob; one line an error."""
-
-    def __init__(self, errors: Sequence[FieldError]) -> None:
-        self.errors = tuple(errors)
-        super().__init__(*self.errors)
-
-    def __str__(self) -> str:
-        return "\n".join(map(str, self.errors))
-
-    @property
-    def reason(self) -> str:
-        """The reason of the condition Accepted: that of the first error."""
-        return self.errors[0].reason
+__all__ = ["FieldError", "InvalidJob", "check", "validate"]
 
 
 def validate(manifest: Mapping[str, Any]) -> OptimizationJob:
@@ -73,12 +44,13 @@ def validate(manifest: Mapping[str, Any]) -> OptimizationJob:
 
 
 def check(job: OptimizationJob) -> None:
-    """The rules across fields. Raises InvalidJob."""
+    """The rules across fields, and what tasks must hold to. Raises InvalidJob."""
     broken = [
         FieldError(rule.field, rule.value(job), rule.problem(job), rule.remedy, rule.reason)
         for rule in RULES
         if not rule.holds(job)
     ]
+    broken += sweep_errors(job)
     if broken:
         raise InvalidJob(broken)
 

@@ -49,6 +49,7 @@ def run(
     from shardwise.api.validation import InvalidJob
     from shardwise.cli.display import display
     from shardwise.cli.manifest import ManifestError, read_job
+    from shardwise.cli.source import entrypoint_errors
     from shardwise.local.display import describe
     from shardwise.local.run import Setting
     from shardwise.local.run import run as run_locally
@@ -56,6 +57,8 @@ def run(
 
     try:
         job = read_job(file)
+        if mistakes := entrypoint_errors(job):
+            raise InvalidJob(mistakes)
     except (ManifestError, InvalidJob) as error:
         click.echo(f"Error: {error}", err=True)
         context.exit(USAGE)

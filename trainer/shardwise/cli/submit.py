@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,12 @@ from shardwise.cli.options import Place, place_options, timeout_option
 from shardwise.cli.output import as_text, output_option
 
 if TYPE_CHECKING:
+    from shardwise.api.errors import FieldError
+    from shardwise.api.types import Compression, OptimizationJob, Tasks, Trainer
     from shardwise.cli.cluster import Cluster
 
 Object = dict[str, Any]
+SHOWN_CHARACTERS = 200
 SET_BY_THE_SERVER = (
     *("creationTimestamp", "deletionTimestamp", "generation", "managedFields"),
     *("resourceVersion", "selfLink", "uid"),
@@ -57,7 +61,8 @@ def submit(
     Every mistake in the manifest is told at once, each with field, value and remedy, before
     anything is sent. Applying is server-side: fields that others have set stay theirs.
     """
-    manifest = checked(file, name, workers)
+    manifest, job = checked(file, name, workers)
+    _check_local_code(file, job)
     if dry_run == "client":
         _tell(manifest, "is valid (nothing was sent)", output)
         return
@@ -67,7 +72,7 @@ def submit(
     before = _there(cluster, manifest["metadata"]["name"])
     if before is not None:
         _refuse_change(before, manifest, create)
-    _warn_of_config_map(cluster, manifest)
+    _check_config_map(cluster, file, job)
     found = _send(cluster, manifest, before, force, dry_run == "server")
     said = "" if dry_run is None else " (dry run on the server)"
     _tell(found, _what(before, found) + said, output)
@@ -77,8 +82,9 @@ def submit(
         context.exit(watch_job(cluster, manifest["metadata"]["name"], timeout))
 
 
-def checked(file: Path, name: str | None, workers: int | None) -> Object:
-    """The manifest as it is to be sent. Raises CliError with a line for each mistake."""
+def checked(file: Path, name: str | None, workers: int | None) -> tuple[Object, OptimizationJob]:
+    """The manifest as it is to be sent, and the job that it says. Raises CliError with a line for
+    each mistake."""
     from shardwise.api.validation import InvalidJob, validate
     from shardwise.cli.manifest import ManifestError, read_manifests
 
@@ -90,13 +96,11 @@ def checked(file: Path, name: str | None, workers: int | None) -> Object:
         spec = manifest.get("spec")
         if workers and isinstance(spec, dict):
             spec["workers"] = {**(spec.get("workers") or {}), "replicas": workers}
-        validate(manifest)
+        job = validate(manifest)
     except ManifestError as error:
         raise CliError(str(error)) from error
     except InvalidJob as error:
-        many = len(error.errors)
-        head = f"{file}: {many} mistake{'' if many == 1 else 's'}:"
-        raise CliError("\n  ".join([head, *map(str, error.errors)])) from error
+        raise _mistakes(file, error.errors) from error
     if others:
         kinds = ", ".join(sorted({str(found.get("kind")) for found in others}))
         click.echo(
@@ -107,7 +111,27 @@ def checked(file: Path, name: str | None, workers: int | None) -> Object:
     manifest.pop("status", None)
     for field in SET_BY_THE_SERVER:
         manifest["metadata"].pop(field, None)
-    return manifest
+    return manifest, job
+
+
+def _mistakes(file: Path, errors: Sequence[FieldError]) -> CliError:
+    many = len(errors)
+    head = f"{file}: {many} mistake{'' if many == 1 else 's'}:"
+    return CliError("\n  ".join([head, *map(str, errors)]))
+
+
+def _check_local_code(file: Path, job: OptimizationJob) -> None:
+    """Whether the parameters fit the entrypoint, as the code on this machine has it. Raises
+    CliError; an image of the job's own may have other code, so that it is a warning alone."""
+    from shardwise.cli.source import entrypoint_errors
+
+    if job.spec.trainer.code_from is not None:  # The ConfigMap tells; it is on the cluster.
+        return
+    errors = entrypoint_errors(job)
+    if errors and job.spec.trainer.image is None:
+        raise _mistakes(file, errors)
+    for error in errors:
+        click.echo(f"Warning: {error} (as the code on this machine has it)", err=True)
 
 
 def _refuse_two_namespaces(manifest: Object, namespace: str) -> None:
@@ -130,7 +154,6 @@ def _there(cluster: Cluster, name: str) -> Object | None:
 
 
 def _refuse_change(before: Object, manifest: Object, create: bool) -> None:
-    from shardwise.api.spec import trainer_sha256
     from shardwise.api.validation import InvalidJob, validate
     from shardwise.cli.view.fields import name, state
 
@@ -140,32 +163,52 @@ def _refuse_change(before: Object, manifest: Object, create: bool) -> None:
             "another --name"
         )
     try:
-        old, new = validate(before).spec.trainer, validate(manifest).spec.trainer
+        old, new = validate(before).spec, validate(manifest).spec
     except InvalidJob:  # What is there was made by another version: the server decides.
         return
-    if trainer_sha256(old) != trainer_sha256(new):
-        was, wanted = old.to_json(), new.to_json()
+    for part in ("trainer", "compression", "tasks"):
+        was, wanted = (_json(getattr(spec, part)) for spec in (old, new))
+        if was == wanted:
+            continue
         changed = sorted(key for key in was.keys() | wanted if was.get(key) != wanted.get(key))
-        told = ", ".join(f"{key} {was.get(key)!r} → {wanted.get(key)!r}" for key in changed)
+        told = ", ".join(
+            f"{key} {_short(was.get(key))} → {_short(wanted.get(key))}" for key in changed
+        )
         raise CliError(
-            f"spec.trainer: cannot be changed once the job is there ({told}); delete "
+            f"spec.{part}: cannot be changed once the job is there ({told}); delete "
             f"{name(before)} first, or submit with another --name"
         )
 
 
-def _warn_of_config_map(cluster: Cluster, manifest: Object) -> None:
-    wanted = (manifest["spec"]["trainer"].get("codeFrom") or {}).get("configMap")
-    if not wanted:
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
+
+
+def _json(part: Trainer | Compression | Tasks | None) -> Object:
+    return {} if part is None else part.to_json()
+
+
+def _check_config_map(cluster: Cluster, file: Path, job: OptimizationJob) -> None:
+    """Whether the ConfigMap with the code is there, and the parameters fit the code in it."""
+    from shardwise.cli.source import entrypoint_errors
+
+    wanted = job.spec.trainer.code_from
+    if wanted is None:
         return
     try:
-        cluster.get("configmaps", wanted)
+        found = cluster.get("configmaps", wanted.config_map)
     except ApiError as error:
         if error.status == 404:
             click.echo(
-                f"Warning: spec.trainer.codeFrom.configMap: {wanted} is not there; the job waits "
-                f"until you create it: kubectl create configmap {wanted} --from-file=FOLDER",
+                f"Warning: spec.trainer.codeFrom.configMap: {wanted.config_map} is not there; the "
+                "job waits until you create it: kubectl create configmap "
+                f"{wanted.config_map} --from-file=FOLDER",
                 err=True,
             )
+        return
+    if errors := entrypoint_errors(job, found.get("data") or {}):
+        raise _mistakes(file, errors)
 
 
 def _send(
