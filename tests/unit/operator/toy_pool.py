@@ -160,6 +160,10 @@ class PoolWorker(Worker):
         self._phase = "finishing"
         self.say(Finished(result=self.result if stretch.collect else result))
 
+    def cut(self) -> None:
+        self._over()
+        super().cut()
+
     def leave(self) -> None:
         self._leaving = True
         self.say(Leave())
