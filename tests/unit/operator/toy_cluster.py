@@ -227,6 +227,10 @@ class ToyCluster:
                     return
                 await asyncio.sleep(0.02)  # The workers' turn; nothing else is waited for.
 
+    def worker(self, name: str, index: int) -> Worker:
+        """What runs in a pod."""
+        return Worker(name, index, self.port)
+
     def _run_pods(self) -> None:
         for (kind, _, name), pod in list(self.cluster.objects.items()):
             if kind == PODS and "status" not in pod:
@@ -234,7 +238,7 @@ class ToyCluster:
                 pod["status"] = {"phase": "Running"}
                 container = pod["spec"]["containers"][0]
                 values = {entry["name"]: entry.get("value") for entry in container["env"]}
-                worker = Worker(name, int(values[env.INDEX]), self.port)
+                worker = self.worker(name, int(values[env.INDEX]))
                 self.workers[name] = worker
                 self.tasks[name] = asyncio.create_task(self._run(worker))
 

@@ -14,6 +14,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from socket import AF_INET
 from ssl import SSLContext
 from weakref import WeakValueDictionary
 
@@ -148,7 +149,9 @@ class Coordinator:
         self._server = await asyncio.start_server(
             self._accept, host, port, ssl=ssl, limit=MAX_LINE, backlog=1024
         )
-        bound: int = self._server.sockets[0].getsockname()[1]
+        # A free port is another one for each family, and who connects to it does so by IPv4.
+        listening = sorted(self._server.sockets, key=lambda each: each.family != AF_INET)
+        bound: int = listening[0].getsockname()[1]
         log.info("coordinator listens on %s:%d%s", host, bound, " with TLS" if ssl else "")
         return bound
 
