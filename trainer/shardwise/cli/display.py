@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from shardwise.cli.terminal import Screen, live, paint_for, width
 from shardwise.cli.view.local import as_job, as_pods
@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def display(name: str) -> Iterator[Callable[[TaskReport], None]]:
-    """A function that shows each report of the run, on standard error."""
+def display(
+    name: str, tasks: Mapping[str, Any] | None = None
+) -> Iterator[Callable[[TaskReport], None]]:
+    """A function that shows each report of the run, on standard error; `tasks` is its spec.tasks."""
     if not live(sys.stderr):
         from shardwise.local.display import lines
 
@@ -30,7 +32,7 @@ def display(name: str) -> Iterator[Callable[[TaskReport], None]]:
     sight = Sight()
 
     def draw(report: TaskReport) -> None:
-        sight.take_job("MODIFIED", as_job(name, report, started))
+        sight.take_job("MODIFIED", as_job(name, report, started, tasks))
         sight.pods = {pod["metadata"]["name"]: pod for pod in as_pods(report)}
         screen.draw(frame(sight, datetime.now(UTC), width(), paint))
 

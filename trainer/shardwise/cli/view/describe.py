@@ -26,8 +26,10 @@ from shardwise.cli.view.fields import (
     duration as words,
 )
 from shardwise.cli.view.pods import expected, grid, summary, workers, workers_table
-from shardwise.cli.view.style import Paint
+from shardwise.cli.view.rows import Tasks, of_job
+from shardwise.cli.view.style import PLAIN, Paint
 from shardwise.cli.view.table import indented, table
+from shardwise.cli.view.tasks import counts_words, described, fraction
 
 LABEL = 14
 EVENTS = 15
@@ -41,6 +43,7 @@ def describe(
         _head(job, now, paint),
         _task(job),
         _progress(job, now, paint),
+        _tasks(job, paint),
         _workers(job, pods, now, paint),
         _recoveries(job, now),
         _goodput(job),
@@ -109,13 +112,20 @@ def _task(job: Object) -> list[str]:
 
 
 def progress_words(job: Object) -> str:
-    """compression: prune · step 5/10 · epoch 2 · 40s left · loss 0.1 · 12,345 samples/s"""
+    """compression: prune · step 5/10 · epoch 2 · 40s left · loss 0.1 · 12,345 samples/s; of many
+    tasks 37/100 tasks · 4 running · 40s left · 12,345 samples/s"""
     progress: Any = pick(job, "status.progress") or {}
+    rate, left = number(progress, "samplesPerSecond"), text(progress, "estimatedRemaining")
+    done, tasks = ended(job), of_job(job)
+    if tasks is not None:
+        return _joined(
+            counts_words(tasks, PLAIN, ended=done),
+            f"{left} left" if left and not done else "",
+            f"{rate:,.0f} samples/s" if rate and not done else "",
+        )
     if number(progress, "step") is None:
         return ""
-    rate, left = number(progress, "samplesPerSecond"), text(progress, "estimatedRemaining")
     loss = number(progress, "loss")
-    done = ended(job)
     return _joined(
         text(progress, "stage"),
         f"step {number(progress, 'step'):,.0f}/{number(progress, 'totalSteps') or 0:,.0f}",
@@ -126,8 +136,28 @@ def progress_words(job: Object) -> str:
     )
 
 
+def percentage(job: Object, tasks: Tasks | None) -> float | None:
+    """How far the job is: by its tasks, where it has many, for their lengths are not known."""
+    return number(job, "status.progress.percent") if tasks is None else 100 * fraction(tasks)
+
+
+def _tasks(job: Object, paint: Paint) -> list[str]:
+    tasks = of_job(job)
+    if tasks is None:
+        return []
+    utilization = number(job, "status.tasks.utilization")
+    return [
+        *_row(
+            "Tasks",
+            counts_words(tasks, paint),
+            f"workers at tasks {utilization:.1%} of their time" if utilization is not None else "",
+        ),
+        *indented(described(tasks, paint)),
+    ]
+
+
 def _progress(job: Object, now: datetime, paint: Paint) -> list[str]:
-    percent = number(job, "status.progress.percent")
+    percent = percentage(job, of_job(job))
     if percent is None:
         return []
     done, rest = bar(percent / 100, 24)

@@ -24,8 +24,10 @@ from shardwise.cli.view.fields import (
     time,
 )
 from shardwise.cli.view.pods import Worker, workers
+from shardwise.cli.view.rows import of_job
 from shardwise.cli.view.style import Paint
 from shardwise.cli.view.table import indented, table, wrapped
+from shardwise.cli.view.tasks import FAILED, best_words, failures, why
 
 UNSEEN_SECONDS = 15.0
 EVENTS = 5
@@ -96,10 +98,14 @@ def explain(
     told = progress_words(job)
     if told:
         lines += ["", f"  {told}"]
+    tasks = of_job(job)
+    if tasks is not None and tasks.best is not None:
+        lines += [f"  best {best_words(tasks)}"]
     parts = (
         ("Also:", _also(job, message, width)),
         ("Last failure:", _failure(job, now, width)),
         ("Workers in trouble:", _in_trouble(found)),
+        ("Tasks that failed:", _failed_tasks(job, width)),
         ("What happened:", _happened(events, now, message)),
         ("Next:", [] if unseen else _next(job, reason, found, program)),
     )
@@ -161,6 +167,16 @@ def _in_trouble(found: Sequence[Worker]) -> list[str]:
     rows = [(w.pod, w.state, w.detail) for w in stuck[:EVENTS]]
     more = [f"  … and {len(stuck) - EVENTS} more"] if len(stuck) > EVENTS else []
     return indented(table(("POD", "STATE", "WHY"), rows)) + more if rows else []
+
+
+def _failed_tasks(job: Object, width: int) -> list[str]:
+    tasks = of_job(job)
+    if tasks is None:
+        return []
+    shown = failures(tasks)[:FAILED]
+    more = tasks.counts.get("failed", 0) - len(shown)
+    lines = [line for row in shown for line in wrapped(why(row), width)]
+    return lines + ([f"  … and {more} more: see tasks.csv in the output folder"] if more > 0 else [])
 
 
 def _happened(events: Sequence[Object], now: datetime, message: str) -> list[str]:

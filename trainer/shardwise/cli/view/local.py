@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from shardwise.cli.names import INDEX
 from shardwise.cli.view.fields import duration
 
 if TYPE_CHECKING:
-    from shardwise.coordinator.report import Loss, Progress, TaskReport
+    from shardwise.coordinator.report import Loss, Progress, TaskReport, TaskRow, TasksReport
 
 Made = dict[str, Any]
 CHANGES = frozenset({"Joined", "Resized"})
 """Causes of a change of the group that are no recoveries."""
 
 
-def as_job(name: str, report: TaskReport, started: datetime) -> Made:
-    """The run as an OptimizationJob of that status."""
+def as_job(
+    name: str, report: TaskReport, started: datetime, tasks: Mapping[str, Any] | None = None
+) -> Made:
+    """The run as an OptimizationJob of that status; `tasks` is its spec.tasks."""
     lost = [loss for loss in report.losses if loss.seconds is not None]
     spent = sum(report.seconds.values())
     recoveries = sum(n for cause, n in report.recoveries.items() if cause not in CHANGES)
@@ -46,10 +49,44 @@ def as_job(name: str, report: TaskReport, started: datetime) -> Made:
     if report.checkpoint is not None:
         found = report.checkpoint
         status["checkpoint"] = {"step": found.step or None, "error": found.error}
+    spec: Made = {"workers": {"replicas": report.workers}}
+    if tasks is not None:
+        spec["tasks"] = tasks
+    if report.tasks is not None:
+        status["tasks"] = as_tasks(report.tasks)
+    return {"metadata": {"name": name}, "spec": spec, "status": status}
+
+
+def as_tasks(report: TasksReport) -> Made:
+    """The tasks as status.tasks has them."""
     return {
-        "metadata": {"name": name},
-        "spec": {"workers": {"replicas": report.workers}},
-        "status": status,
+        "total": report.total,
+        "pending": report.pending,
+        "running": report.running,
+        "succeeded": report.succeeded,
+        "failed": report.failed,
+        "stopped": report.stopped,
+        "utilization": f"{report.utilization:.3f}",
+        "best": None if report.best is None else _task(report.best),
+        "pareto": [_task(row) for row in report.pareto],
+        "items": [_task(row) for row in report.rows],
+    }
+
+
+def _task(row: TaskRow) -> Made:
+    return {
+        "name": row.name,
+        "state": row.state,
+        "parameters": [{"name": key, "value": str(v)} for key, v in row.parameters.items()],
+        "metrics": [{"name": key, "value": f"{v:.6g}"} for key, v in row.metrics.items()],
+        "weightsSha256": row.weights_sha256,
+        "step": row.step,
+        "totalSteps": row.total_steps,
+        "workers": row.workers,
+        "seconds": f"{row.seconds:.1f}",
+        "ended": row.ended,
+        "reason": row.reason,
+        "message": row.message,
     }
 
 

@@ -11,6 +11,7 @@ from shardwise.cli.view.describe import (
     goodput_parts,
     last_recovery,
     latest,
+    percentage,
     progress_words,
 )
 from shardwise.cli.view.fields import (
@@ -27,13 +28,17 @@ from shardwise.cli.view.fields import (
     text,
     time,
 )
+from shardwise.cli.view import tasks as of_tasks
 from shardwise.cli.view.pods import expected, grid, summary, workers
+from shardwise.cli.view.rows import of_job
 from shardwise.cli.view.sight import Sight
 from shardwise.cli.view.style import Paint
 from shardwise.cli.view.table import indented, table, wrapped
 
 LABEL = 12
 RECOVERIES, EVENTS, TROUBLED = 4, 4, 4
+TASKS = 6
+"""The place of the column of a job's tasks among those of `fleet`."""
 
 
 def frame(sight: Sight, now: datetime, width: int, paint: Paint) -> list[str]:
@@ -46,7 +51,7 @@ def frame(sight: Sight, now: datetime, width: int, paint: Paint) -> list[str]:
     if message and state(job) != "Running":
         lines += wrapped(message, width)
     lines.append("")
-    lines += _loss(sight, width, paint)
+    lines += _tasks(job, width, paint) if of_job(job) else _loss(sight, width, paint)
     lines += _ranks(sight, job, width, paint)
     lines += _time(job, paint)
     lines += _recoveries(sight, job, now, paint)
@@ -66,7 +71,7 @@ def _title(job: Object, now: datetime, paint: Paint) -> str:
 
 
 def _bar(job: Object, width: int, paint: Paint) -> list[str]:
-    percent = number(job, "status.progress.percent") or 0.0
+    percent = percentage(job, of_job(job)) or 0.0
     done, rest = bar(percent / 100, max(10, min(width - 6, 72)))
     colour = "red" if state(job) in ("Failed", "Invalid") else "green"
     words = progress_words(job)
@@ -74,6 +79,14 @@ def _bar(job: Object, width: int, paint: Paint) -> list[str]:
         f"{paint(done, colour)}{paint(rest, 'dim')} {percent:3.0f} %",
         *([words] if words else []),
     ]
+
+
+def _tasks(job: Object, width: int, paint: Paint) -> list[str]:
+    """The best task so far, those under way, and failures."""
+    tasks = of_job(job)
+    lines = of_tasks.picture(tasks, width, paint) if tasks is not None else []
+    labels = ["tasks", *[""] * len(lines)]
+    return [_labelled(label, line, paint) for label, line in zip(labels, lines, strict=False)]
 
 
 def _labelled(label: str, text_: str, paint: Paint) -> str:
@@ -164,7 +177,7 @@ def fleet(jobs: Iterable[Object], now: datetime, width: int, paint: Paint) -> li
     head = " · ".join(f"{count} {paint.state(kind)}" for kind, count in counts.items())
     rows = []
     for job in found:
-        percent = number(job, "status.progress.percent") or 0.0
+        percent = percentage(job, of_job(job)) or 0.0
         rows.append(
             (
                 name(job),
@@ -173,6 +186,7 @@ def fleet(jobs: Iterable[Object], now: datetime, width: int, paint: Paint) -> li
                 f"{percent:.0f} %",
                 "" if ended(job) else text(job, "status.progress.estimatedRemaining"),
                 text(job, "status.workers.summary"),
+                _done(job),
                 text(job, "status.progress.loss"),
                 text(job, "status.recoveries"),
                 text(job, "status.reason"),
@@ -184,8 +198,18 @@ def fleet(jobs: Iterable[Object], now: datetime, width: int, paint: Paint) -> li
             return paint.state(cell.strip()) + " " * (len(cell) - len(cell.strip()))
         return paint(cell, "green") if heading == "PROGRESS" else cell
 
-    headings = ("NAME", "STATE", "PROGRESS", "", "ETA", "WORKERS", "LOSS", "RECOVERIES", "REASON")
+    headings = ["NAME", "STATE", "PROGRESS", "", "ETA", "WORKERS", "TASKS"]
+    headings += ["LOSS", "RECOVERIES", "REASON"]
+    if not any(map(_done, found)):
+        headings.remove("TASKS")
+        rows = [(*row[:TASKS], *row[TASKS + 1 :]) for row in rows]
     return [f"{plural(len(found), 'job')}: {head}", "", *table(headings, rows, style)]
+
+
+def _done(job: Object) -> str:
+    """37/100 where the job has many tasks."""
+    tasks = of_job(job)
+    return f"{tasks.ended}/{tasks.total}" if tasks is not None else ""
 
 
 def news(before: Object | None, job: Object, now: datetime) -> list[str]:
@@ -205,10 +229,13 @@ def news(before: Object | None, job: Object, now: datetime) -> list[str]:
     step = text(job, "status.checkpoint.step")
     if before and step and step != text(before, "status.checkpoint.step"):
         told.append(f"checkpoint at step {step}")
+    tasks = of_job(job)
+    if tasks is not None:
+        told += of_tasks.news(of_job(before) if before else None, tasks)
     return [f"{name(job)}: {line}" for line in told]
 
 
 def progress_line(job: Object) -> str:
     """digits: 42 % step 5/10 · …; empty where there is no progress."""
-    percent, words = number(job, "status.progress.percent"), progress_words(job)
+    percent, words = percentage(job, of_job(job)), progress_words(job)
     return f"{name(job)}: {percent:.0f} % {words}" if percent is not None and words else ""
