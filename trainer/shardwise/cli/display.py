@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 def display(
     name: str, tasks: Mapping[str, Any] | None = None
 ) -> Iterator[Callable[[TaskReport], None]]:
-    """A function that shows each report of the run, on standard error; `tasks` is its spec.tasks."""
+    """A function that shows each report of the run, on standard error.
+
+    Args:
+        tasks: its spec.tasks.
+    """
     if not live(sys.stderr):
         from shardwise.local.display import lines
 

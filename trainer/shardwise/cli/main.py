@@ -29,7 +29,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "suspend": ("change", "Stop a job's workers; it can be resumed."),
     "resume": ("change", "Let a suspended job go on."),
     "delete": ("change", "Delete jobs and their pods."),
-    "plot": ("plot", "Training curves of local runs."),
+    "tasks": ("tasks", "The tasks of a job that has many."),
+    "plot": ("plot", "Curves of local runs, pictures of many tasks."),
     "doctor": ("doctor", "Check the cluster, your rights and the operator."),
     "completion": ("completion", "Print a shell's completion script."),
 }

@@ -1,4 +1,4 @@
-"""`shardwise plot`: training curves of local runs, on the terminal or as a picture."""
+"""`shardwise plot`: curves of local runs, and many tasks, on the terminal or as a picture."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from shardwise.cli.errors import CliError
+from shardwise.cli.options import Place, place_options
 
 if TYPE_CHECKING:
     from shardwise.cli.view.style import Paint
@@ -33,23 +34,52 @@ class Course:
 
 
 @click.command()
-@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("sources", metavar="FOLDER|JOB...", nargs=-1, required=True)
+@click.option(
+    "--parallel-coordinates",
+    "kind",
+    flag_value="parallel-coordinates",
+    help="Of many tasks: a line for each through its parameters and its figures.",
+)
+@click.option(
+    "--pareto", "kind", flag_value="pareto", help="Of many tasks: two objectives and their front."
+)
+@click.option(
+    "--history",
+    "kind",
+    flag_value="history",
+    help="Of many tasks: the objective in the order of their ends, and the best so far.",
+)
 @click.option(
     "-m",
     "--metric",
     "metrics",
     multiple=True,
-    help="Column of history.csv; may be given again. Default: loss and evaluationLoss.",
+    help="Column of history.csv, or one of the tasks' objectives; may be given again. Default: "
+    "loss and evaluationLoss; the first objectives.",
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write a PNG here instead.")
 @click.option("--log", "logarithmic", is_flag=True, help="A logarithmic axis.")
+@place_options
 def plot(
-    folders: tuple[Path, ...], metrics: tuple[str, ...], output: Path | None, logarithmic: bool
+    sources: tuple[str, ...],
+    kind: str | None,
+    metrics: tuple[str, ...],
+    output: Path | None,
+    logarithmic: bool,
+    place: Place,
 ) -> None:
-    """Training curves of the runs in FOLDERS (what `shardwise run` wrote), in one picture.
+    """Training curves of the runs in FOLDERS (what `shardwise run` wrote), in one picture; or with
+    one of --parallel-coordinates, --pareto and --history, the tasks of one FOLDER or JOB.
 
     On the terminal, or with --output as a PNG, which needs matplotlib.
     """
+    if kind is not None:
+        from shardwise.cli.plot_tasks import plot_tasks
+
+        plot_tasks(sources, kind, metrics, output, logarithmic, place)
+        return
+    folders = list(map(Path, sources))
     courses = [course for folder in folders for course in read(folder, metrics, len(folders) > 1)]
     if logarithmic:
         courses = [Course(c.label, [p for p in c.points if p[1] > 0]) for c in courses]
@@ -67,6 +97,11 @@ def plot(
 def read(folder: Path, metrics: Sequence[str], many: bool) -> list[Course]:
     """The courses of a run; its folder stands in their labels where there are `many`."""
     file = folder / HISTORY if folder.is_dir() else folder
+    if (folder / "tasks").is_dir() and not file.exists():
+        raise CliError(
+            f"{folder}: has many tasks: give --parallel-coordinates, --pareto or --history, or "
+            f"name one of the folders in {folder / 'tasks'}"
+        )
     try:
         with file.open(newline="") as opened:
             rows = list(csv.DictReader(opened))
@@ -131,15 +166,9 @@ def drawn(
 
 
 def _picture(courses: Sequence[Course], output: Path, logarithmic: bool) -> None:
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise CliError(
-            "--output: a PNG needs matplotlib: pip install 'shardwise[trainer]', or leave "
-            "--output out to draw on the terminal"
-        ) from error
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    from shardwise.cli.pictures import new_figure, save
+
+    figure = new_figure(8, 4.5)
     axes = figure.add_subplot()
     axes.set(xlabel="step", yscale="log" if logarithmic else "linear")
     for course in courses:
@@ -148,8 +177,4 @@ def _picture(courses: Sequence[Course], output: Path, logarithmic: bool) -> None
         axes.plot(steps, values, lw=1, marker="o" if few else "", ms=3, label=course.label)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
-    FigureCanvasAgg(figure)
-    try:
-        figure.savefig(output, format="png", dpi=150)
-    except OSError as error:
-        raise CliError(f"--output: {output}: {error.strerror}") from error
+    save(figure, output)

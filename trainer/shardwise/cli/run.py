@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
+import time
 from pathlib import Path
 
 import click
@@ -33,7 +35,10 @@ def run(
 ) -> None:
     """Run the job in FILE with processes of this machine, no cluster needed.
 
-    Writes weights.safetensors, optimizer.safetensors, result.json, history.csv and curve.png.
+    Writes weights.safetensors, optimizer.safetensors, result.json, history.csv and curve.png. Where
+    the job has many tasks: tasks.csv, result.json, the best task's weights.safetensors, and a
+    folder for each task below tasks; `shardwise tasks` and `shardwise plot` show them.
+
     Exits with 0 when the job succeeded, 1 when it failed, 2 when the manifest or the command line
     is wrong, 130 when interrupted.
 
@@ -74,7 +79,9 @@ def run(
         faults=[str(fault) for fault in struck if fault.index is not None],
         crashes=[fault.step for fault in struck if fault.index is None],
     )
-    with display(name) as show:
+    tasks = None if job.spec.tasks is None else job.spec.tasks.to_json()
+    began = time.monotonic()
+    with display(name, tasks) as show:
         ended = asyncio.run(run_locally(job, setting, show))
     if ended.interrupted:
         click.echo(f"{name}: interrupted at {describe(ended.report)}", err=True)
@@ -84,7 +91,22 @@ def run(
             click.echo(ended.failure.detail.rstrip(), err=True)
         click.echo(f"{name}: failed: {ended.failure.reason}: {ended.failure.message}", err=True)
         context.exit(FAILED)
-    _print_result(name, directory)
+    if tasks is not None:
+        _print_tasks(name, directory, time.monotonic() - began)
+    else:
+        _print_result(name, directory)
+
+
+def _print_tasks(name: str, directory: Path, seconds: float) -> None:
+    from shardwise.cli.terminal import paint_for, show
+    from shardwise.cli.view.rows import of_result
+    from shardwise.cli.view.tasks import counts_words, ended_lines
+
+    result = json.loads((directory / "result.json").read_text())
+    tasks, paint = of_result(result), paint_for(sys.stdout)
+    told = counts_words(tasks, paint)
+    click.echo(f"{name}: succeeded: {told}, {result['steps']:,} steps in {seconds:.1f} s")
+    show([*ended_lines(tasks, paint), str(directory)])
 
 
 def _print_result(name: str, directory: Path) -> None:
@@ -92,6 +114,6 @@ def _print_result(name: str, directory: Path) -> None:
     metrics = ", ".join(f"{key} {value:.4f}" for key, value in result["metrics"].items())
     click.echo(
         f"{name}: succeeded: {result['steps']} steps in {result['seconds']:.1f} s, {metrics}\n"
-        f"weightsSha256 {result.get('weightsSha256', '-')}\n"
+        f"weightsSha256 {result['weightsSha256']}\n"
         f"{directory}"
     )

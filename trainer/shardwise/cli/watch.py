@@ -75,7 +75,7 @@ def watch_job(cluster: Cluster, name: str, timeout: float | None) -> int:
     end = time.monotonic() + timeout if timeout else None
     try:
         while True:
-            for item in _waiting(follower.news, end):
+            for item in waiting(follower.news, end):
                 take(sight, item)
                 shown.note(sight)
             if sight.job is not None:
@@ -93,7 +93,7 @@ def watch_job(cluster: Cluster, name: str, timeout: float | None) -> int:
         follower.close()
 
 
-def _waiting(news: queue.SimpleQueue[News], end: float | None) -> Iterator[News]:
+def waiting(news: queue.SimpleQueue[News], end: float | None) -> Iterator[News]:
     """All news that are there, at most so many as to draw in time; where there are none, the
     first that comes in a while."""
     until = time.monotonic() + DRAW_SECONDS
@@ -213,7 +213,7 @@ def watch_all(cluster: Cluster, namespace: str, timeout: float | None) -> None:
     end = time.monotonic() + timeout if timeout else None
     try:
         while end is None or time.monotonic() < end:
-            for item in _waiting(follower.news, end):
+            for item in waiting(follower.news, end):
                 listed = listed or item.type == "LISTED"
                 told = _take_one_of(jobs, item)
                 if screen is None:

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from shardwise.coordinator import TaskReport
+from shardwise.coordinator.report import Progress, TaskReport, TasksReport
 
 LINE_SECONDS = 5.0
 
@@ -21,7 +21,9 @@ def lines(name: str) -> Callable[[TaskReport], None]:
         if now - last < LINE_SECONDS and not ended:
             return
         last = now
-        if report.progress is None:
+        if report.tasks is not None and report.progress is not None:
+            text = of_tasks(report.tasks, report.progress)
+        elif report.progress is None:
             text = _waiting(report)
         else:
             percent = 100 * report.progress.step // report.progress.total_steps
@@ -35,11 +37,34 @@ def _waiting(report: TaskReport) -> str:
     return f"{len(report.connected)} of {report.workers} workers are here"
 
 
+def of_tasks(tasks: TasksReport, progress: Progress | None) -> str:
+    """37/100 tasks · 4 running · 2 failed · best task-7 accuracy 0.9806 · 12 s left"""
+    ended = tasks.succeeded + tasks.failed + tasks.stopped
+    parts = [f"{ended}/{tasks.total} tasks"]
+    parts += [
+        f"{count} {word}"
+        for count, word in (
+            (tasks.running, "running"),
+            (tasks.stopped, "stopped"),
+            (tasks.failed, "failed"),
+        )
+        if count
+    ]
+    if tasks.best is not None:
+        told = ", ".join(f"{name} {value:.4g}" for name, value in tasks.best.metrics.items())
+        parts.append(f"best {tasks.best.name}: {told}")
+    if progress is not None and progress.eta_seconds is not None and ended < tasks.total:
+        parts.append(f"{progress.eta_seconds:.0f} s left")
+    return " · ".join(parts)
+
+
 def describe(report: TaskReport) -> str:
-    """Step, loss, rate and remaining time in words."""
+    """Step, loss, rate and remaining time in words; of many tasks, how many have ended."""
     now = report.progress
     if now is None:
         return _waiting(report)
+    if report.tasks is not None:
+        return of_tasks(report.tasks, now)
     parts = [f"step {now.step}/{now.total_steps}"]
     if now.eta_seconds is not None and now.step < now.total_steps:
         parts.append(f"{now.eta_seconds:.0f} s left")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 _LEVELS = "▁▂▃▄▅▆▇█"
 NOT_A_NUMBER = "×"
+POINT = "•"
 _BRAILLE = 0x2800
 _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 """The bit of a braille character's dot by row and column."""
@@ -51,12 +52,16 @@ def _parts(values: Sequence[float], count: int) -> list[Sequence[float]]:
 
 
 def curve(
-    courses: Sequence[Sequence[tuple[float, float]]], width: int, height: int
+    courses: Sequence[Sequence[tuple[float, float]]],
+    width: int,
+    height: int,
+    loose: Collection[int] = (),
 ) -> list[list[tuple[str, int]]]:
     """Courses of (x, y) in one frame of braille dots, 2 by 4 a character.
 
     Rows of (character, number of the course drawn last there, -1 for none). Points that are not
-    finite are left out; neighbours are joined by a line.
+    finite are left out; neighbours are joined by a line, but those of the `loose` courses are a
+    sign each.
     """
     known = [[p for p in course if all(map(math.isfinite, p))] for course in courses]
     points = [point for course in known for point in course]
@@ -66,13 +71,20 @@ def curve(
     columns, rows = 2 * width - 1, 4 * height - 1
     scale_x = _scale([x for x, _ in points], columns)
     scale_y = _scale([y for _, y in points], rows)
+    signs: dict[tuple[int, int], int] = {}
     for number, course in enumerate(known):
         dots = [(scale_x(x), rows - scale_y(y)) for x, y in course]
+        if number in loose:
+            signs |= {(y // 4, x // 2): number for x, y in dots}
+            continue
         for start, end in zip(dots, dots[1:] or dots, strict=False):
             for x, y in _line(start, end):
                 bits, _ = grid[y // 4][x // 2]
                 grid[y // 4][x // 2] = (bits | _DOTS[y % 4][x % 2], number)
-    return [[(chr(_BRAILLE | bits) if bits else " ", n) for bits, n in row] for row in grid]
+    shown = [[(chr(_BRAILLE | bits) if bits else " ", n) for bits, n in row] for row in grid]
+    for (row, column), number in signs.items():
+        shown[row][column] = (POINT, number)
+    return shown
 
 
 def _scale(values: Sequence[float], most: int) -> Callable[[float], int]:

@@ -176,7 +176,9 @@ def _failed_tasks(job: Object, width: int) -> list[str]:
     shown = failures(tasks)[:FAILED]
     more = tasks.counts.get("failed", 0) - len(shown)
     lines = [line for row in shown for line in wrapped(why(row), width)]
-    return lines + ([f"  … and {more} more: see tasks.csv in the output folder"] if more > 0 else [])
+    return lines + (
+        [f"  … and {more} more: see tasks.csv in the output folder"] if more > 0 else []
+    )
 
 
 def _happened(events: Sequence[Object], now: datetime, message: str) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from shardwise.cli.view.fields import Object, items, name, number, pick, text
@@ -85,9 +85,12 @@ def of_job(job: Object) -> Tasks | None:
     if not isinstance(status, Mapping):
         return None
     best = pick(status, "best")
-    found = [_row(row) for key in ("items", "pareto") for row in items(status, key)]
+    told = items(status, "items")
+    # Those that ended stand there the newest first.
+    found = [replace(_row(row), ended=len(told) - n) for n, row in enumerate(told)]
+    found += [_row(row) for row in items(status, "pareto")]
     whole = Row(**_told(best)) if isinstance(best, Mapping) and best.get("name") else None
-    rows = {row.name: row for row in ([whole] if whole else []) + found}
+    rows = {row.name: row for row in [*([whole] if whole else []), *reversed(found)]}
     counts = {key: int(number(status, key) or 0) for key in COUNTS}
     return Tasks(
         job=name(job),
@@ -105,15 +108,15 @@ def of_result(result: Mapping[str, Any]) -> Tasks:
     """What a pool's result.json says."""
     rows = tuple(_row(row) for row in items(result, "tasks"))
     counts = {key: sum(row.state.lower() == key for row in rows) for key in COUNTS}
-    best = text(result, "best.name")
+    best, compared = text(result, "best.name"), objectives(items(result, "objectives"))
     return Tasks(
         job=text(result, "job"),
         rows=rows,
         counts=counts,
         total=len(rows),
-        objectives=objectives(items(result, "objectives")),
+        objectives=compared,
         best=next((row for row in rows if row.name == best), None),
-        pareto=tuple(str(each) for each in pick(result, "pareto") or ()),
+        pareto=tuple(map(str, pick(result, "pareto") or ())) if len(compared) > 1 else (),
     )
 
 
@@ -221,12 +224,12 @@ def cell(row: Row, column: str) -> Any:
     return row.parameters[column] if column in row.parameters else own.get(column)
 
 
-def in_order(tasks: Tasks) -> list[Row]:
-    """Those with the first objective's figure in the order in which they ended."""
+def in_order(tasks: Tasks, aim: Objective) -> list[Row]:
+    """Those with the objective's figure in the order in which they ended."""
     known = [
         row
         for row in tasks.rows
-        if row.state in ("Succeeded", "Stopped") and math.isfinite(value(row, tasks.objectives[0]))
+        if row.state in ("Succeeded", "Stopped") and math.isfinite(value(row, aim))
     ]
     return sorted(known, key=lambda row: row.ended)
 

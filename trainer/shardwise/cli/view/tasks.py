@@ -61,7 +61,9 @@ def cut(value: str) -> str:
         short = f"{float(value):.4g}"
     except ValueError:
         short = value
-    return value if len(value) <= len(short) else short if len(short) <= WORD else short[:WORD] + "…"
+    return (
+        value if len(value) <= len(short) else short if len(short) <= WORD else short[:WORD] + "…"
+    )
 
 
 def best_words(tasks: Tasks) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
+from shardwise.cli.view import tasks as of_tasks
 from shardwise.cli.view.bars import bar, spark
 from shardwise.cli.view.describe import (
     causes,
@@ -28,7 +29,6 @@ from shardwise.cli.view.fields import (
     text,
     time,
 )
-from shardwise.cli.view import tasks as of_tasks
 from shardwise.cli.view.pods import expected, grid, summary, workers
 from shardwise.cli.view.rows import of_job
 from shardwise.cli.view.sight import Sight
