@@ -5,11 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
-import threading
 
 import pytest
 import yaml
-from cli_api import JOBS
+from cli_api import JOBS, SECONDS, wait_for_call
 from click.testing import CliRunner
 from samples import job, pool, task
 
@@ -172,25 +171,17 @@ def test_a_job_whose_tasks_have_not_begun(api, call):
     assert call("tasks", "sweep").stdout == "0/0 tasks\n"
 
 
-def test_watching_tells_of_each_end_until_the_job_ends(api, call):
+def test_watching_tells_of_each_end_until_the_job_ends(api, beside):
     api.put(JOBS, pool())
-    seen = {}
-
-    def watch():
-        seen["done"] = call("tasks", "sweep", "-w", "--timeout", "60")
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    # The follower lists first; its watch then hands on what comes after that.
-    api.wait_for_watch(JOBS)
+    done = beside("tasks", "sweep", "-w")
+    wait_for_call(api, JOBS, watch="1")
     items = [task(6, "Running", step=9), task(5), task(2)]
     counts = {"running": 1, "succeeded": 4}
     api.update("sweep", tasks={"items": items, "best": task(5), **counts})
     api.update("sweep", state="Succeeded", tasks={"running": 0, "succeeded": 5})
-    watcher.join(60)
-    assert not watcher.is_alive()
-    assert seen["done"].exit_code == 0, seen["done"].output
-    assert seen["done"].stdout.splitlines() == [
+    result = done.result(SECONDS)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines() == [
         "best so far task-3: accuracy 0.93 · hidden=128 learning_rate=0.1",
         "task-5 Succeeded · accuracy 0.95 · hidden=192 learning_rate=0.1",
         "best so far task-5: accuracy 0.95 · hidden=192 learning_rate=0.1",

@@ -58,6 +58,8 @@ def of_tasks(tasks: TasksReport, progress: Progress | None, aims: Collection[str
         shown = {name: value for name, value in tasks.best.metrics.items() if name in aims}
         told = ", ".join(f"{name} {value:.6g}" for name, value in shown.items())
         parts.append(f"best {tasks.best.name}: {told}")
+    if progress is not None and progress.stage and not progress.stage.startswith("tasks"):
+        parts.append(f"{progress.stage}, step {progress.step}/{progress.total_steps}")
     if progress is not None and progress.eta_seconds is not None and ended < tasks.total:
         parts.append(f"{progress.eta_seconds:.0f} s left")
     return " · ".join(parts)
