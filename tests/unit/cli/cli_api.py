@@ -110,6 +110,21 @@ class Api:
         return [call[1:] for call in self.calls if call[0] == method]
 
 
+SECONDS = 20.0
+"""For what a test waits for."""
+
+
+def wait_for_call(api: Api, path_end: str, **query: str) -> None:
+    """Until a command has made such a call."""
+    met = threading.Event()
+    while not met.wait(0.01):
+        if any(
+            path.endswith(path_end) and query.items() <= asked.items()
+            for _, path, asked, _ in list(api.calls)
+        ):
+            return
+
+
 def merge(old: Any, new: Any) -> Any:
     """RFC 7386."""
     if not isinstance(new, dict):

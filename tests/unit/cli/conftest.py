@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -69,3 +70,10 @@ def call(kubeconfig: Path) -> Callable[..., Result]:
         return CliRunner().invoke(main, list(arguments), input=input, prog_name="shardwise")
 
     return run
+
+
+@pytest.fixture
+def beside(call: Callable[..., Result]) -> Iterator[Callable[..., Future[Result]]]:
+    """Calls a command in another thread: it follows while the test changes the cluster."""
+    with ThreadPoolExecutor(1) as pool:
+        yield lambda *arguments: pool.submit(call, *arguments)

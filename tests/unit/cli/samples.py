@@ -75,6 +75,53 @@ def job(name: str = "digits", state: str = "Running", **status: Any) -> Object:
     return found
 
 
+def task(number: int, state: str = "Succeeded", **fields: Any) -> Object:
+    """A row of status.tasks; its accuracy grows with the number."""
+    row: Object = {
+        "name": f"task-{number}",
+        "state": state,
+        "parameters": [
+            {"name": "hidden", "value": str(32 * (number + 1))},
+            {"name": "learning_rate", "value": "0.1"},
+        ],
+        "step": 240,
+        "totalSteps": 240,
+        "workers": 1,
+        "seconds": "20.4",
+    }
+    if state in ("Succeeded", "Stopped"):
+        row["metrics"] = [{"name": "accuracy", "value": f"0.{90 + number}"}]
+        row["weightsSha256"] = f"{number:064x}"
+    return row | fields
+
+
+def pool(state: str = "Running", **tasks: Any) -> Object:
+    """A job with ten tasks, as the operator describes it."""
+    found = job("sweep", state=state)
+    found["spec"]["tasks"] = {"objectives": [{"metric": "accuracy", "direction": "Maximize"}]}
+    found["status"]["tasks"] = {
+        "total": 10,
+        "pending": 3,
+        "running": 2,
+        "succeeded": 3,
+        "stopped": 1,
+        "failed": 1,
+        "summary": "5/10",
+        "utilization": "0.953",
+        "best": task(3),
+        "items": [
+            task(5, "Running", step=60),
+            task(6, "Running", step=0, totalSteps=None, workers=2),
+            task(4, "Failed", reason="UserCodeFailed", message="ValueError: no such\nfile"),
+            task(2),
+            task(1),
+            task(0, "Stopped", step=48),
+        ],
+        **tasks,
+    }
+    return found
+
+
 def condition(type_: str, status: str, reason: str, message: str) -> Object:
     return {
         "type": type_,

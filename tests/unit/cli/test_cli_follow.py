@@ -2,36 +2,12 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-
 import pytest
-from cli_api import JOBS
+from cli_api import JOBS, SECONDS, wait_for_call
 from samples import RECOVERED, job, manifest, pod
 
 from shardwise.cli.errors import ApiError
 from shardwise.cli.logs import Line, parse_ranks, split
-
-SECONDS = 20.0
-
-
-@pytest.fixture
-def beside(call) -> Iterator[Callable[..., Future]]:
-    """Calls a command in another thread: it follows while the test changes the cluster."""
-    with ThreadPoolExecutor(1) as pool:
-        yield lambda *arguments: pool.submit(call, *arguments)
-
-
-def wait_for_call(api, path_end: str, **query: str) -> None:
-    """Until the command has made such a call."""
-    met = threading.Event()
-    while not met.wait(0.01):
-        if any(
-            path.endswith(path_end) and query.items() <= asked.items()
-            for _, path, asked, _ in list(api.calls)
-        ):
-            return
 
 
 def test_watch_tells_what_changes_until_the_job_succeeds(api, beside):

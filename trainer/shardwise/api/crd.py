@@ -29,6 +29,7 @@ COLUMNS: tuple[dict[str, Any], ...] = (
     {"name": "Loss", "type": "string", "jsonPath": ".status.progress.loss"},
     {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
     {"name": "Tasks", "type": "string", "jsonPath": ".status.tasks.summary", "priority": 1},
+    {"name": "Best", "type": "string", "jsonPath": ".status.tasks.best.name", "priority": 1},
     {"name": "Goodput", "type": "string", "jsonPath": ".status.goodput", "priority": 1},
     {"name": "Recoveries", "type": "integer", "jsonPath": ".status.recoveries", "priority": 1},
     {"name": "Reason", "type": "string", "jsonPath": ".status.reason", "priority": 1},

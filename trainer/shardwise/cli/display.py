@@ -29,7 +29,8 @@ def display(
     if not live(sys.stderr):
         from shardwise.local.display import lines
 
-        yield lines(name)
+        aims = [] if tasks is None else [each["metric"] for each in tasks.get("objectives") or ()]
+        yield lines(name, aims)
         return
     screen = Screen(sys.stderr)
     paint, started = paint_for(sys.stderr), datetime.now(UTC)

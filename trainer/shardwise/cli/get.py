@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from shardwise.cli.cluster import Cluster
     from shardwise.cli.view.style import Paint
 
+OF_TASKS = frozenset({"Tasks", "Best"})
+"""Columns that are empty for most jobs, and the news for those that have them."""
+
 
 @click.command()
 @jobs_argument()
@@ -33,7 +36,8 @@ def get(
     """List the jobs of a namespace, or those named.
 
     The columns are made by the API server from the CRD: the same as those of `kubectl get`, and
-    with -o wide those of `kubectl get -o wide`.
+    with -o wide those of `kubectl get -o wide`. Where some job has many tasks, those of its tasks
+    are shown too.
     """
     if jobs and (all_namespaces or selector):
         raise CliError("JOBS cannot be given together with --all-namespaces or --selector")
@@ -74,7 +78,13 @@ def printed(answer: dict[str, Any], wide: bool, namespaces: bool, paint: Paint) 
     from shardwise.cli.view.table import table
 
     definitions = answer["columnDefinitions"]
-    shown = [place for place, d in enumerate(definitions) if wide or not d.get("priority")]
+    shown = [
+        place
+        for place, definition in enumerate(definitions)
+        if wide
+        or not definition.get("priority")
+        or (definition["name"] in OF_TASKS and any(row["cells"][place] for row in answer["rows"]))
+    ]
     headings = [str(definitions[place]["name"]).upper() for place in shown]
     rows = [[_cell(row["cells"][place]) for place in shown] for row in answer["rows"]]
     if namespaces:

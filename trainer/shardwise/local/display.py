@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from shardwise.coordinator.report import Progress, TaskReport, TasksReport
 
 LINE_SECONDS = 5.0
 
 
-def lines(name: str) -> Callable[[TaskReport], None]:
-    """A function that tells of each report of the job `name` that is due, on standard error."""
+def lines(name: str, aims: Collection[str] = ()) -> Callable[[TaskReport], None]:
+    """A function that tells of each report of the job `name` that is due, on standard error.
+
+    Args:
+        aims: the figures by which its tasks are compared, where it has many.
+    """
     last = -LINE_SECONDS
 
     def show(report: TaskReport) -> None:
@@ -22,7 +26,7 @@ def lines(name: str) -> Callable[[TaskReport], None]:
             return
         last = now
         if report.tasks is not None and report.progress is not None:
-            text = of_tasks(report.tasks, report.progress)
+            text = of_tasks(report.tasks, report.progress, aims)
         elif report.progress is None:
             text = _waiting(report)
         else:
@@ -37,7 +41,7 @@ def _waiting(report: TaskReport) -> str:
     return f"{len(report.connected)} of {report.workers} workers are here"
 
 
-def of_tasks(tasks: TasksReport, progress: Progress | None) -> str:
+def of_tasks(tasks: TasksReport, progress: Progress | None, aims: Collection[str] = ()) -> str:
     """37/100 tasks · 4 running · 2 failed · best task-7 accuracy 0.9806 · 12 s left"""
     ended = tasks.succeeded + tasks.failed + tasks.stopped
     parts = [f"{ended}/{tasks.total} tasks"]
@@ -51,8 +55,11 @@ def of_tasks(tasks: TasksReport, progress: Progress | None) -> str:
         if count
     ]
     if tasks.best is not None:
-        told = ", ".join(f"{name} {value:.4g}" for name, value in tasks.best.metrics.items())
+        shown = {name: value for name, value in tasks.best.metrics.items() if name in aims}
+        told = ", ".join(f"{name} {value:.6g}" for name, value in shown.items())
         parts.append(f"best {tasks.best.name}: {told}")
+    if progress is not None and progress.stage and not progress.stage.startswith("tasks"):
+        parts.append(f"{progress.stage}, step {progress.step}/{progress.total_steps}")
     if progress is not None and progress.eta_seconds is not None and ended < tasks.total:
         parts.append(f"{progress.eta_seconds:.0f} s left")
     return " · ".join(parts)

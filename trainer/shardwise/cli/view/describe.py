@@ -32,6 +32,8 @@ from shardwise.cli.view.table import indented, table
 from shardwise.cli.view.tasks import counts_words, described, fraction
 
 LABEL = 14
+TASKS_STAGE = "tasks"
+"""How the stage of a job begins that only counts its tasks."""
 EVENTS = 15
 
 
@@ -118,8 +120,11 @@ def progress_words(job: Object) -> str:
     rate, left = number(progress, "samplesPerSecond"), text(progress, "estimatedRemaining")
     done, tasks = ended(job), of_job(job)
     if tasks is not None:
+        stage, step = text(progress, "stage"), number(progress, "step")
+        shared = stage and not stage.startswith(TASKS_STAGE) and not done
         return _joined(
             counts_words(tasks, PLAIN, ended=done),
+            f"{stage}, step {step or 0:,.0f}" if shared else "",
             f"{left} left" if left and not done else "",
             f"{rate:,.0f} samples/s" if rate and not done else "",
         )

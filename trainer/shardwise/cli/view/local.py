@@ -120,6 +120,7 @@ def _progress(progress: Progress) -> Made:
         "estimatedRemaining": duration(eta) if eta is not None else None,
         "samplesPerSecond": progress.samples_per_second,
         "loss": progress.loss,
+        "stage": progress.stage or None,
     }
 
 

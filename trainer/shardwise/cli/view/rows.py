@@ -90,11 +90,11 @@ def of_job(job: Object) -> Tasks | None:
     found = [replace(_row(row), ended=len(told) - n) for n, row in enumerate(told)]
     found += [_row(row) for row in items(status, "pareto")]
     whole = Row(**_told(best)) if isinstance(best, Mapping) and best.get("name") else None
-    rows = {row.name: row for row in [*([whole] if whole else []), *reversed(found)]}
+    rows = {row.name: row for row in reversed([*found, *([whole] if whole else [])])}
     counts = {key: int(number(status, key) or 0) for key in COUNTS}
     return Tasks(
         job=name(job),
-        rows=tuple(rows.values()),
+        rows=tuple(reversed(rows.values())),
         counts=counts,
         total=int(number(status, "total") or sum(counts.values())),
         objectives=objectives(items(job, "spec.tasks.objectives")),

@@ -60,10 +60,8 @@ def cut(value: str) -> str:
     try:
         short = f"{float(value):.4g}"
     except ValueError:
-        short = value
-    return (
-        value if len(value) <= len(short) else short if len(short) <= WORD else short[:WORD] + "…"
-    )
+        return value if len(value) <= WORD else f"{value[:WORD]}…"
+    return value if len(value) <= len(short) else short
 
 
 def best_words(tasks: Tasks) -> str:
