@@ -121,6 +121,7 @@ def pareto(
 
 def parallel(tasks: Tasks, aim: Objective, output: Path) -> None:
     """A line for each task through its parameters and the figure, coloured by the figure."""
+    import numpy as np
     from matplotlib.cm import ScalarMappable
     from matplotlib.collections import LineCollection
     from matplotlib.colors import Normalize
@@ -142,7 +143,7 @@ def parallel(tasks: Tasks, aim: Objective, output: Path) -> None:
     plot.add_collection(
         LineCollection(
             lines,
-            colors=shades.to_rgba([value(row, aim) for row in rows]),
+            colors=shades.to_rgba(np.array([value(row, aim) for row in rows])),
             linewidths=1.4 if len(rows) < 200 else 0.7,
             alpha=0.75 if len(rows) < 200 else 0.45,
         )

@@ -44,10 +44,11 @@ def source_of(module: str, folder: Path) -> str | None:
             return None
         # By its last name: with the whole one, a namespace package would ask for its parent.
         spec = PathFinder.find_spec(part, list(spec.submodule_search_locations))
-    if spec is None or not hasattr(spec.loader, "get_source"):
+    loader = None if spec is None else spec.loader
+    if spec is None or loader is None or not hasattr(loader, "get_source"):
         return None
     try:
-        text: str | None = spec.loader.get_source(spec.name)
+        text: str | None = loader.get_source(spec.name)
     except (ImportError, SyntaxError, UnicodeError):  # No text that Python could read.
         return None
     return text

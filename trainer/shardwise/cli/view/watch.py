@@ -202,8 +202,10 @@ def fleet(jobs: Iterable[Object], now: datetime, width: int, paint: Paint) -> li
     headings += ["LOSS", "RECOVERIES", "REASON"]
     if not any(map(_done, found)):
         headings.remove("TASKS")
-        rows = [(*row[:TASKS], *row[TASKS + 1 :]) for row in rows]
-    return [f"{plural(len(found), 'job')}: {head}", "", *table(headings, rows, style)]
+        shown: list[tuple[str, ...]] = [(*row[:TASKS], *row[TASKS + 1 :]) for row in rows]
+    else:
+        shown = list(rows)
+    return [f"{plural(len(found), 'job')}: {head}", "", *table(headings, shown, style)]
 
 
 def _done(job: Object) -> str:
