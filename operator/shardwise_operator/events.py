@@ -1,7 +1,8 @@
 """Kubernetes Events about jobs: one object for each thing that happens, counted up on repeats.
 
 kopf's own posting is off: it makes an object for every message. Sent in the background, and
-dropped when too many wait: an Event is a courtesy, and must never hold up a job.
+dropped when too many wait: an Event is a courtesy, and must never hold up a job. Of one reason a
+job gets some at once and then few: a worker that crashes for hours tells no more by the thousandth.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ log = logging.getLogger(__name__)
 
 WAITING = 1000
 REMEMBERED = 4096
+BURST = 10
+REFILL_SECONDS = 60.0
+"""Events of one job and reason: so many at once, and one more each time this passes."""
 MESSAGE_LENGTH = 1000  # The API takes 1,024 bytes.
 
 
@@ -41,10 +45,15 @@ class EventRecorder:
         self._now = now
         self._queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue(maxsize=WAITING)
         self._counts: OrderedDict[str, int] = OrderedDict()
+        self._allowed: OrderedDict[tuple[str, str], tuple[float, float]] = OrderedDict()
 
     def record(self, job: JobView, event: EmitEvent) -> None:
+        now = self._now()
+        if not self._allow((job.uid, event.reason), now.timestamp()):
+            self._count("dropped")
+            return
         try:
-            self._queue.put_nowait(event_manifest(job, event, self._now()))
+            self._queue.put_nowait(event_manifest(job, event, now))
         except asyncio.QueueFull:
             self._count("dropped")
 
@@ -63,6 +72,17 @@ class EventRecorder:
     async def flush(self) -> None:
         """Waits until all that is recorded has been sent or dropped."""
         await self._queue.join()
+
+    def _allow(self, key: tuple[str, str], now: float) -> bool:
+        """Takes a token of the key's bucket, where it has one."""
+        tokens, at = self._allowed.get(key, (float(BURST), now))
+        tokens = min(float(BURST), tokens + max(0.0, now - at) / REFILL_SECONDS)
+        allowed = tokens >= 1
+        self._allowed[key] = (tokens - 1 if allowed else tokens, now)
+        self._allowed.move_to_end(key)
+        while len(self._allowed) > REMEMBERED:
+            self._allowed.popitem(last=False)
+        return allowed
 
     async def _send(self, body: dict[str, Any]) -> None:
         namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]

@@ -25,6 +25,8 @@ def news(old: Status, new: Status) -> tuple[Action, ...]:
         *state_events(old, new),
         *recovery_events(old, new),
         *failure_events(old, new),
+        *condition_events(old, new),
+        *scale_events(old, new),
         *task_events(old, new),
     )
 
@@ -61,6 +63,55 @@ def recovery_events(old: Status, new: Status) -> tuple[Action, ...]:
         f"({last['cause']}) at step {last['step']}"
     )
     return (EmitEvent(type="Normal", reason="Recovered", message=message),)
+
+
+def condition_events(old: Status, new: Status) -> tuple[Action, ...]:
+    """One for each condition that begins or ends to tell of trouble beside the job's state: a spec
+    that is not in force, checkpoints that fail, workers that are missing for a reason."""
+    if new["state"] != "Running":
+        return ()  # The state and its reason tell more.
+    before, now = _conditions(old), _conditions(new)
+    events: list[Action] = []
+    for type_, entry in now.items():
+        was, reason = before.get(type_) or {}, entry["reason"]
+        if was.get("reason") == reason:
+            continue
+        bad = reason in _TROUBLES.get(type_, ()) or (
+            type_ == c.DEGRADED and entry["status"] == "True" and reason not in _PASSING
+        )
+        good = reason in _BACK.get(type_, ()) and bool(was)
+        if bad or good:
+            message = entry["message"]
+            events.append(
+                EmitEvent(type="Warning" if bad else "Normal", reason=reason, message=message)
+            )
+    return tuple(events)
+
+
+_TROUBLES = {
+    c.ACCEPTED: (c.IMMUTABLE_FIELD_CHANGED, c.INVALID_SPEC, c.REPLICAS_CLAMPED),
+    c.CHECKPOINTED: (c.CHECKPOINT_FAILED,),
+}
+_BACK = {
+    c.CHECKPOINTED: (c.CHECKPOINT_WRITTEN,),
+    c.DEGRADED: (c.ALL_WORKERS,),
+}
+_PASSING = (c.FEWER_WORKERS, c.RECOVERING)
+"""Of Degraded: the group is small for a moment, and a recovery or a scaling says why."""
+
+
+def _conditions(status: Status) -> dict[str, Mapping[str, Any]]:
+    return {str(entry["type"]): entry for entry in status.get("conditions") or ()}
+
+
+def scale_events(old: Status, new: Status) -> tuple[Action, ...]:
+    """One where another number of workers is asked for."""
+    before = (old.get("workers") or {}).get("desired")
+    now = (new.get("workers") or {}).get("desired")
+    if not before or not now or before == now:
+        return ()
+    message = f"{now} workers are asked for, where {before} were"
+    return (EmitEvent(type="Normal", reason="Scaled", message=message),)
 
 
 def task_events(old: Status, new: Status) -> tuple[Action, ...]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from dataclasses import asdict, replace
+from datetime import timedelta
 
 from fake_cluster import FakeCluster
 from operator_world import START, manifest
@@ -73,6 +75,30 @@ async def test_too_many_are_dropped_not_waited_for(monkeypatch):
     recorder.record(JOB, EVENT)
     recorder.record(JOB, EVENT)
     assert counts == {"dropped": 1}
+
+
+async def test_of_one_reason_a_job_gets_some_at_once_and_then_few():
+    counts, cluster, now = Counter(), FakeCluster(), [START]
+    recorder = EventRecorder(cluster, lambda outcome: counts.update([outcome]), now=lambda: now[0])
+    task = asyncio.create_task(recorder.run())
+
+    def recover(times):
+        for _ in range(times):
+            sent = sum(counts.values())
+            recorder.record(JOB, EmitEvent(type="Normal", reason="Recovered", message=f"{sent}"))
+
+    recover(25)
+    assert counts == {"dropped": 25 - events_module.BURST}
+    # Another reason, and another job, are not held up by it.
+    recorder.record(JOB, EVENT)
+    recorder.record(replace(JOB, uid="other"), EmitEvent(**asdict(EVENT) | {"reason": "Recovered"}))
+    now[0] += timedelta(seconds=2 * events_module.REFILL_SECONDS)
+    recover(5)
+    await asyncio.wait_for(recorder.flush(), 5)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert counts["sent"] + counts["repeated"] == events_module.BURST + 2 + 2
+    assert counts["dropped"] == 25 - events_module.BURST + 3
 
 
 def test_a_long_message_is_cut_to_what_the_api_takes():
