@@ -20,7 +20,7 @@ from typing import Any
 from server import target
 
 from shardwise.coordinator import TaskReport
-from shardwise.coordinator.report import CheckpointState, Loss, Progress
+from shardwise.coordinator.report import CheckpointState, Loss, Progress, TaskRow, TasksReport
 from shardwise.worker.metrics import WorkerMetrics
 from shardwise_operator import health
 from shardwise_operator.metrics import Metrics, Sources
@@ -30,6 +30,7 @@ STEP_SECONDS = 0.05
 BATCH = 256
 STEPS = 200_000
 WORKERS = 4
+TASKS = 100
 CYCLE_SECONDS, KILL_AT, JOIN_AT = 8.0, 3.0, 5.0
 """When in each cycle a worker is killed, and when its successor joins."""
 STRAGGLER = 3
@@ -42,7 +43,14 @@ class Fleet:
         self.began = time.time()
         self.ticks = 0
         self.jobs = [
-            job("team-a", "digits", self.began, state="Running", checkpoint={"everySteps": 400}),
+            job(
+                "team-a",
+                "digits",
+                self.began,
+                state="Running",
+                checkpoint={"everySteps": 400},
+                tasks={"objectives": [{"metric": "accuracy", "direction": "Maximize"}]},
+            ),
             job("team-a", "full-disk", self.began, state="Running", checkpoint={"everySeconds": 9}),
             job("team-b", "starved", self.began, state="Waiting"),
             job("team-b", "done", self.began, state="Succeeded"),
@@ -141,6 +149,7 @@ class Fleet:
         kills, joins = int(cycles + (at >= KILL_AT)), int(cycles + (at >= JOIN_AT))
         members = tuple(f"{name}-{i}" for i in range(WORKERS) if not (lost and i == 1))
         failed = name == "full-disk"
+        ended = min(step // 200, TASKS - WORKERS)
         written = 0 if failed else step - step % 400
         self.reports[name] = replace(
             report,
@@ -153,6 +162,7 @@ class Fleet:
                 for kill in range(joins)[-16:]
             ),
             seconds=dict(seconds),
+            tasks=_tasks(ended) if name == "digits" else None,
             checkpoint=CheckpointState(
                 step=written,
                 at=self.began + written * STEP_SECONDS,
@@ -198,6 +208,22 @@ def _model(step: str, accuracy: str, size: int, nonzeros: int, latency: str) -> 
         "macs": 25_344,
         "latencyMilliseconds": latency,
     }
+
+
+def _tasks(ended: int) -> TasksReport:
+    """The tasks of a pool after so many have ended, of which one in ten fails."""
+    failed = ended // 10
+    best = TaskRow(name="task-0", state="Succeeded", metrics={"accuracy": 1 - 0.5 / (1 + ended)})
+    return TasksReport(
+        total=TASKS,
+        pending=TASKS - WORKERS - ended,
+        running=WORKERS,
+        succeeded=ended - failed,
+        failed=failed,
+        stopped=0,
+        best=best,
+        utilization=0.93,
+    )
 
 
 def _report() -> TaskReport:

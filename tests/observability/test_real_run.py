@@ -50,10 +50,34 @@ MANIFEST: dict[str, Any] = {
 }
 
 
-class Run:
-    """`shardwise run` in a thread, with the operator's exporter told of it."""
+TASK_PANELS = {"Tasks by state", "Best objective", "Pool utilization"}
+"""Those of the row Tasks, which a job of one task has nothing for."""
+SWEEP: dict[str, Any] = {
+    **MANIFEST,
+    "metadata": {"name": "sweep", "namespace": "local", "uid": "sweep"},
+    "spec": {
+        "trainer": {**MANIFEST["spec"]["trainer"], "epochs": 10},
+        "workers": {"replicas": WORKERS},
+        "tasks": {
+            "sweep": {"parameters": [{"name": "hidden", "values": [16, 24, 32, 40, 48, 56]}]},
+            "objectives": [{"metric": "accuracy", "direction": "Maximize"}],
+        },
+    },
+}
 
-    def __init__(self, output: Path, first_port: int) -> None:
+
+class Run:
+    """`shardwise run` in a thread, with the operator's exporter told of it; without a port, the
+    workers' exporters are left out."""
+
+    def __init__(
+        self,
+        output: Path,
+        first_port: int | None,
+        manifest: dict[str, Any] = MANIFEST,
+        faults: tuple[str, ...] = KILLS,
+    ) -> None:
+        self._manifest, self._faults = manifest, faults
         self.targets: list[dict[str, Any]] = []
         self.ended: Ended | None = None
         self.seconds = 0.0
@@ -76,11 +100,11 @@ class Run:
         self._loop, self._close = asyncio.get_running_loop(), asyncio.Event()
         workers = {"desired": WORKERS, "min": 1}
         created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        job = {**MANIFEST, "status": {"state": "Running", "workers": workers}}
-        job["metadata"] = {**MANIFEST["metadata"], "creationTimestamp": created}
+        job = {**self._manifest, "status": {"state": "Running", "workers": workers}}
+        job["metadata"] = {**self._manifest["metadata"], "creationTimestamp": created}
         self._output.mkdir()
-        setting = Setting(workers=WORKERS, output=self._output, faults=KILLS)
-        local = self.local = LocalRun(validate(MANIFEST), setting, self._output)
+        setting = Setting(workers=WORKERS, output=self._output, faults=self._faults)
+        local = self.local = LocalRun(validate(self._manifest), setting, self._output)
         metrics = Metrics()
         metrics.observe(
             Sources(
@@ -104,13 +128,13 @@ class Run:
             target(f"127.0.0.1:{port}", "operator"),
             *(
                 target(
-                    f"127.0.0.1:{self._first_port + index}",
+                    f"127.0.0.1:{(self._first_port or 0) + index}",
                     "worker",
                     namespace="local",
                     job_name="digits",
                     worker=str(index),
                 )
-                for index in range(WORKERS)
+                for index in range(WORKERS if self._first_port is not None else 0)
             ),
         ]
         self._ready.set()
@@ -175,7 +199,39 @@ def test_it_succeeds_in_spite_of_the_kills(scene) -> None:
 
 def test_every_panel_of_the_jobs_dashboard_had_data(scene) -> None:
     _, _, unanswered = scene
-    assert unanswered == set()
+    assert {found.panel for found in unanswered} == TASK_PANELS
+
+
+@pytest.mark.timeout(400)
+def test_the_panels_of_tasks_have_the_data_of_a_sweep(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.delenv(environment.METRICS_PORT, raising=False)
+    unanswered = {
+        found
+        for found in questions()
+        if found.board == "shardwise-job" and found.panel in TASK_PANELS
+    }
+    assert {found.panel for found in unanswered} == TASK_PANELS
+    variables = VARIABLES | {"job": "sweep"}
+    with (
+        Run(tmp_path / "output", None, SWEEP, ()) as run,
+        Prometheus(tmp_path, run.targets, "500ms") as prometheus,
+    ):
+        until("the end of the sweep", lambda: run.ended is not None, RUN_SECONDS)
+
+        def told() -> bool:
+            for found in tuple(unanswered):
+                if prometheus.query(found.filled(variables)):
+                    unanswered.discard(found)
+            done = prometheus.query('shardwise_job_tasks{job_name="sweep", state="Succeeded"}')
+            return not unanswered and bool(done) and float(done[0]["value"][1]) == 6
+
+        until("every panel has the tasks' data", told, 30)
+        (best,) = prometheus.query('shardwise_job_best_objective{job_name="sweep"}')
+        assert best["metric"]["metric"] == "accuracy"
+        assert run.ended is not None
+        tasks = run.ended.report.tasks
+        assert tasks is not None and tasks.best is not None
+        assert float(best["value"][1]) == tasks.best.metrics["accuracy"]
 
 
 def test_the_panels_show_what_happened(scene) -> None:
