@@ -35,7 +35,12 @@ PAGES = [
     *sorted((ROOT / "docs").rglob("*.md")),
     ROOT / "charts" / "shardwise" / "README.md",
 ]
-READING_ORDER = ("docs/first-job.md", "docs/your-own-model.md", "docs/faults.md")
+READING_ORDER = (
+    "docs/first-job.md",
+    "docs/your-own-model.md",
+    "docs/faults.md",
+    "docs/tasks.md",
+)
 """Pages with commands that are run. Later ones use what earlier ones have made."""
 SHELL = ("sh", "console", "")
 FOLDERS = "tests|docs|charts|manifests|trainer|operator|scripts|requirements"

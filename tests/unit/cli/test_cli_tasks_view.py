@@ -20,6 +20,7 @@ from shardwise.cli.view.rows import (
     Row,
     Tasks,
     best_so_far,
+    bests,
     front,
     in_order,
     of_job,
@@ -217,6 +218,12 @@ def test_the_front_holds_what_no_other_point_dominates(found, least_x, least_y):
 def test_the_best_so_far(values, least):
     better = min if least else max
     assert best_so_far(values, least) == [better(values[: n + 1]) for n in range(len(values))]
+
+
+def test_what_was_stopped_is_never_the_best_so_far():
+    rows = [row("a", "Stopped", accuracy=0.9), row("b", accuracy=0.5), row("c", accuracy=0.6)]
+    found = bests(rows, ACCURACY)
+    assert math.isnan(found[0]) and found[1:] == [0.5, 0.6]
 
 
 def test_the_order_of_ends():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from shardwise.cli.errors import CliError
 from shardwise.cli.view.axes import axes
 from shardwise.cli.view.charts import both
-from shardwise.cli.view.rows import Objective, Tasks, best_so_far, front, in_order, value
+from shardwise.cli.view.rows import Objective, Tasks, bests, front, in_order, value
 from shardwise.cli.view.tasks import figures, parameters
 
 if TYPE_CHECKING:
@@ -65,8 +65,9 @@ def history(tasks: Tasks, aim: Objective, output: Path, logarithmic: bool) -> No
                 label=state,
                 zorder=2,
             )
-    best = best_so_far(values, aim.least)
-    plot.step(numbers, best, where="post", color=LINE, lw=1.8, label="best so far", zorder=3)
+    plot.step(
+        numbers, bests(rows, aim), where="post", color=LINE, lw=1.8, label="best so far", zorder=3
+    )
     if tasks.best is not None and tasks.best in rows:
         place = rows.index(tasks.best)
         plot.scatter([place + 1], [values[place]], marker="*", s=190, color=STAR, zorder=4)

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from shardwise.cli.view.axes import axes, quality
 from shardwise.cli.view.bars import curve
-from shardwise.cli.view.rows import Objective, Row, Tasks, best_so_far, front, in_order, value
+from shardwise.cli.view.rows import Objective, Row, Tasks, bests, front, in_order, value
 from shardwise.cli.view.style import Paint
 from shardwise.cli.view.tasks import best_words, figure, figures, parameters
 
@@ -18,10 +18,11 @@ Points = Sequence[tuple[float, float]]
 
 def history(tasks: Tasks, aim: Objective, width: int, height: int, paint: Paint) -> list[str]:
     """The objective by the order of ends, and the best so far."""
-    values = [value(row, aim) for row in in_order(tasks, aim)]
+    ended = in_order(tasks, aim)
+    values = [value(row, aim) for row in ended]
     points = [(float(n), y) for n, y in enumerate(values, 1)]
-    best = best_so_far(values, aim.least)
-    line = _stairs([(float(n), y) for n, y in enumerate(best, 1)])
+    best = [(float(n), y) for n, y in enumerate(bests(ended, aim), 1)]
+    line = _stairs([point for point in best if math.isfinite(point[1])])
     rows = curve([line, points], max(10, width - 14), height, loose=(1,))
     return [
         *_framed(rows, values, [x for x, _ in points], "ended", paint),

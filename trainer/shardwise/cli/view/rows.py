@@ -240,12 +240,20 @@ def value(row: Row, objective: Objective) -> float:
 
 
 def best_so_far(values: Sequence[float], least: bool) -> list[float]:
-    """The best of each and those before it."""
+    """The best of each and those before it; NaN counts for nothing."""
     found: list[float] = []
+    best = math.nan
     for each in values:
-        better = min if least else max
-        found.append(better(found[-1], each) if found else each)
+        better = each < best if least else each > best
+        best = each if math.isnan(best) or better else best
+        found.append(best)
     return found
+
+
+def bests(rows: Sequence[Row], aim: Objective) -> list[float]:
+    """The best so far of those trained to their end; NaN before the first of them."""
+    ends = [value(row, aim) if row.state == "Succeeded" else math.nan for row in rows]
+    return best_so_far(ends, aim.least)
 
 
 def front(points: Sequence[tuple[float, float]], least: tuple[bool, bool]) -> list[int]:

@@ -175,7 +175,7 @@ def fleet(jobs: Iterable[Object], now: datetime, width: int, paint: Paint) -> li
     for job in found:
         counts[state(job)] = counts.get(state(job), 0) + 1
     head = " · ".join(f"{count} {paint.state(kind)}" for kind, count in counts.items())
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for job in found:
         percent = percentage(job, of_job(job)) or 0.0
         rows.append(
