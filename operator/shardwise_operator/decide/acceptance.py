@@ -15,6 +15,7 @@ from typing import Any
 from shardwise.api import conditions as c
 from shardwise.api.compression import Compression
 from shardwise.api.policy import RestartPolicy
+from shardwise.api.signature import parameters_of, signature_errors
 from shardwise.api.types import OptimizationJob, Tasks, Trainer, split_trainer, trainer_sha256
 from shardwise.api.validation import InvalidJob, validate
 from shardwise_operator.observe import Observed
@@ -54,6 +55,8 @@ def accept(observed: Observed) -> Acceptance:
     reason = c.VALID
     try:
         job = validate(observed.job.manifest)
+        if not started:
+            _check_code(observed, job)
     except InvalidJob as invalid:
         clamped = _clamped(observed.job.manifest) if started else None
         if clamped is None:
@@ -81,6 +84,16 @@ def accept(observed: Observed) -> Acceptance:
         standby=job.spec.workers.standby,
         spec_sha256=kept_sha if started and kept_sha else now_sha,
     )
+
+
+def _check_code(observed: Observed, job: OptimizationJob) -> None:
+    """The entrypoint takes what it is given, as far as its text tells. Raises InvalidJob."""
+    if observed.source is None:
+        return
+    signature = parameters_of(observed.source, job.spec.trainer.entrypoint.partition(":")[2])
+    errors = signature_errors(job, signature) if signature is not None else []
+    if errors:
+        raise InvalidJob(errors)
 
 
 def _invalid(

@@ -528,3 +528,48 @@ async def test_a_moment_without_tasks_is_none_and_a_while_is():
     rig.time += 5.0
     await rig.reconcile()
     assert rig.status["state"] != "Running"
+
+
+# What its entrypoint takes.
+
+
+async def test_what_an_example_does_not_take_is_refused_before_any_pod():
+    rig = Rig()
+    await rig.add(
+        trainer={"entrypoint": "shardwise.examples.digits:task", "parameters": {"wdith": 3}}
+    )
+    assert await rig.reconcile() is None
+    assert rig.made("pods") == []
+    assert rig.status["state"] == "Invalid"
+    assert "spec.trainer.parameters.wdith" in rig.status["message"]
+
+
+async def test_code_that_is_corrected_is_accepted():
+    rig = Rig()
+    code = {"metadata": {"name": "mine"}, "data": {"train.py": "def task():\n    return None\n"}}
+    await rig.cluster.create("configmaps", "default", code)
+    trainer = {
+        "entrypoint": "train:task",
+        "codeFrom": {"configMap": "mine"},
+        "parameters": {"hidden": 3},
+    }
+    await rig.add(trainer=trainer)
+    assert await rig.reconcile() == 5.0
+    assert rig.status["state"] == "Invalid"
+    good = {"train.py": "def task(hidden):\n    return None\n"}
+    await rig.cluster.patch("configmaps", "default", "mine", {"data": good})
+    await rig.reconcile()
+    assert len(rig.made("pods")) == 4
+    assert rig.status["state"] == "Pending"
+
+
+async def test_code_in_an_image_of_the_users_is_not_looked_at():
+    rig = Rig()
+    trainer = {
+        "entrypoint": "shardwise.examples.digits:task",
+        "parameters": {"wdith": 3},
+        "image": "mine:1",
+    }
+    await rig.add(trainer=trainer)
+    await rig.reconcile()
+    assert len(rig.made("pods")) == 4

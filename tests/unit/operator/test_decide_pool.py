@@ -405,3 +405,33 @@ def test_rows_as_large_as_they_can_be_leave_the_status_small():
     world.work(0, 1, 2, 3, tasks=tasks)
     world.settle()
     assert len(json.dumps(world.status["tasks"], separators=(",", ":"))) < 98 * 1024
+
+
+# What is refused before any pod is made.
+
+SOURCE = "def task(hidden: int = 64):\n    return None\n"
+
+
+def test_a_sweep_over_what_the_entrypoint_does_not_take_is_refused():
+    parameters = [{"name": "wdith", "values": [1, 2]}]
+    world = PoolWorld(
+        trainer={"entrypoint": "mine:task"}, tasks={"sweep": {"parameters": parameters}}
+    )
+    world.source = SOURCE
+    decision = world.step()
+    assert not any(isinstance(action, CreatePod) for action in decision.actions)
+    accepted = world.condition("Accepted")
+    assert (accepted["status"], accepted["reason"]) == ("False", "InvalidTasks")
+    assert "spec.tasks.sweep.parameters[0].name" in accepted["message"]
+    assert "it takes hidden" in accepted["message"]
+    assert world.status["state"] == "Invalid"
+
+
+def test_what_it_takes_is_accepted_and_looked_at_no_more_once_it_runs():
+    world = PoolWorld()
+    world.source = SOURCE
+    world.begin()
+    assert world.condition("Accepted")["status"] == "True"
+    world.source = "def task():\n    return None\n"
+    world.settle()
+    assert world.condition("Accepted")["status"] == "True"
