@@ -2,9 +2,10 @@
 
     python tests/benchmarks/recovery/run.py --blows 50
 
-Shardwise under SIGKILL, SIGSTOP and, as root, links that are cut; the others under SIGKILL: torchrun
-with the workaround without which it seldom recovers, torchft as it ships and tuned. torchft is put
-into a virtual environment of its own, under out/. Prints p50 and p99 of each, and the ratios.
+Shardwise under SIGKILL, SIGSTOP and, as root, links that are cut; the others under SIGKILL:
+torchrun with the workaround without which it seldom recovers, torchft as it ships and tuned. torchft
+is put into a virtual environment of its own, under out/. Prints p50 and p99 of each, and the
+ratios.
 """
 
 from __future__ import annotations
