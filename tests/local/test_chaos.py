@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import random
 import signal
+from pathlib import Path
 from typing import Any
 
 import chaos
 import pytest
+import split_commit
 
 from shardwise.coordinator.protocol import Go
 from shardwise.local.run import LocalRun
@@ -40,9 +42,6 @@ def test_one_fault_of_each_kind(fault, cause, partition):
     assert done.hashes == chaos.undisturbed(240)
 
 
-FIRST_PART = 7
-"""The wait of a step of four workers, by count: three subtrees have come and gone by then, and the
-own part of the sum has been sent."""
 STEPS = 600
 """Of each run under many blows; there are as many runs as the blows take."""
 
@@ -172,15 +171,10 @@ def test_two_joins_back_to_back_and_a_joiner_that_is_killed(name):
     assert done.ended.report.members == tuple(f"worker-{index}" for index in range(6))
 
 
+@pytest.mark.parametrize("partition", ["none", "parameters"])
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_a_split_commit(name, monkeypatch):
-    """Some members have committed a step and some have not, and regroup all the same.
-
-    A worker's inbox is closed when it has sent all that the others need for the step: they commit
-    it, and one of them dies at the next. The detection time is so long that the deaf one comes to
-    the regrouping, a step behind, instead of being put out. Now and then it has all it needs
-    already, so this is done several times.
-    """
+def test_a_split_commit(name, partition, monkeypatch, tmp_path):
+    """One member has committed a step when another dies, and the rest has not."""
     gos: list[tuple[int, ...]] = []
 
     def recorded(**fields: Any) -> Go:
@@ -188,15 +182,14 @@ def test_a_split_commit(name, monkeypatch):
         return Go(**fields)
 
     monkeypatch.setattr("shardwise.coordinator.generations.Go", recorded)
-    job = chaos.manifest(200, name)
-    job["spec"]["workers"]["detectionMilliseconds"] = 5000
-    steps = range(20, 160, 20)
-    pairs = [(step, step // 20 % WORKERS) for step in steps]
-    listed = [f"partition:{deaf}@{step}/{FIRST_PART}" for step, deaf in pairs]
-    listed += [f"kill:{(deaf + 1) % WORKERS}@{step + 1}" for step, deaf in pairs]
-    done = chaos.run(job, workers=WORKERS, listed=listed)
-    assert any(max(go) - 1 in go and max(go) > 1 for go in gos), gos
-    assert done.hashes == chaos.undisturbed(200, name)
+    monkeypatch.setenv(split_commit.MARKER, str(tmp_path / "marker"))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+    job = chaos.manifest(120, name, partition)
+    job["spec"]["trainer"]["entrypoint"] = f"split_commit:{name.replace('-', '_')}_task"
+    done = chaos.run(job, workers=WORKERS)
+    step = split_commit.STEP
+    assert (step, step, step + 1) in [tuple(sorted(go)) for go in gos], gos
+    assert done.hashes == chaos.undisturbed(120, name)
     assert done.ended.report.lost_steps == 0
 
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tracing import Trace
+from tracing import Measured, Trace
 
 from shardwise.api.types import OptimizationJob
 from shardwise.local.run import LocalRun, Setting
@@ -80,8 +80,8 @@ class Blows:
         """What the blow did to the machine is undone."""
 
 
-async def measure(workers: int, blows: int, strikes: Blows, seed: int = 1) -> list[float]:
-    """Seconds from each blow to the next step that is new."""
+async def measure(workers: int, blows: int, strikes: Blows, seed: int = 1) -> Measured:
+    """The time from each blow to the next step that is new."""
     find_models()
     dice = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder:
@@ -104,7 +104,7 @@ async def measure(workers: int, blows: int, strikes: Blows, seed: int = 1) -> li
                 seconds.append(await _next_step(run, trace, at))
                 strikes.heal(index)
             assert run.report().lost_steps == 0
-            return seconds
+            return trace.measured(seconds)
         finally:
             await end(run)
 

@@ -15,14 +15,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch.distributed as dist
-from tracing import Trace
+from tracing import Measured, Trace
 
 HERE = Path(__file__).parent
 SETTLE_STEPS = 20
 LIMIT_SECONDS = 60.0
 
 
-def torchrun(workers: int, blows: int, seed: int = 1) -> list[float]:
+def torchrun(workers: int, blows: int, seed: int = 1) -> Measured:
     """torchrun --standalone with its workaround; all workers are begun anew after each kill."""
     with tempfile.TemporaryDirectory() as folder:
         environ = _environ(folder) | {
@@ -37,7 +37,8 @@ def torchrun(workers: int, blows: int, seed: int = 1) -> list[float]:
         agent = _start(command, environ)
         try:
             trace = Trace(Path(folder, "trace"))
-            return [_blow(trace, workers, random.Random(seed + number)) for number in range(blows)]
+            dices = [random.Random(seed + number) for number in range(blows)]
+            return trace.measured([_blow(trace, workers, dice) for dice in dices])
         finally:
             _end([agent])
 
@@ -49,7 +50,7 @@ TUNED = {"heartbeat_timeout_ms": 300, "quorum_tick_ms": 20, "join_timeout_ms": 1
 
 def torchft(
     workers: int, blows: int, python: Path, lighthouse: Mapping[str, int], seed: int = 1
-) -> list[float]:
+) -> Measured:
     """torchft's manager on every worker; a killed worker is begun anew by this process.
 
     Args:
@@ -93,7 +94,7 @@ def torchft(
                 replicas[index].wait(LIMIT_SECONDS)
                 trace.forget()
                 begin(index)
-            return seconds
+            return trace.measured(seconds)
         finally:
             _end([*replicas.values(), house])
 

@@ -3,9 +3,8 @@
     python tests/benchmarks/recovery/run.py --blows 50
 
 Shardwise under SIGKILL, SIGSTOP and, as root, links that are cut; the others under SIGKILL:
-torchrun with the workaround without which it seldom recovers, torchft as it ships and tuned. torchft
-is put into a virtual environment of its own, under out/. Prints p50 and p99 of each, and the
-ratios.
+torchrun with the workaround without which it seldom recovers, torchft as it ships and tuned, in a
+virtual environment of its own under out/. Prints p50 and p99 of each, a usual step, and the ratios.
 """
 
 from __future__ import annotations
@@ -21,22 +20,24 @@ import ours
 import peer_venv
 import peers
 from cuts import cuts
+from tracing import Measured
 
 SYSTEMS = ("kill", "hang", "cut", "torchrun", "torchft", "torchft-tuned")
 
 
-def figures(seconds: list[float]) -> dict[str, float | int]:
-    ordered = sorted(seconds)
+def figures(measured: Measured) -> dict[str, float | int]:
+    ordered = sorted(measured.seconds)
     return {
         "blows": len(ordered),
         "p50_ms": round(statistics.median(ordered) * 1e3, 1),
         "p99_ms": round(ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))] * 1e3, 1),
         "max_ms": round(ordered[-1] * 1e3, 1),
+        "step_ms": round(measured.step_seconds * 1e3, 1),
     }
 
 
-def measure(system: str, workers: int, blows: int) -> list[float]:
-    """Seconds from each blow to the next new step."""
+def measure(system: str, workers: int, blows: int) -> Measured:
+    """One of the systems under its blows."""
     match system:
         case "kill":
             return asyncio.run(ours.measure(workers, blows, ours.Blows(signal.SIGKILL)))
