@@ -9,7 +9,7 @@ TORCH := torch==2.13.0
 TORCH_INDEX_URL ?=
 WORKERS ?= 4
 
-.PHONY: help setup demo test check unit local observability chaos nightly chart cluster bench generate format lock clean
+.PHONY: help setup demo test check unit local observability chaos nightly chart cluster bench recovery generate format lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -61,6 +61,10 @@ cluster: $(STAMP) ## a real two-node Kubernetes, real images, the chart installe
 
 bench: $(STAMP) ## benchmarks: ratios against named peers
 	$(BIN)/python tests/benchmarks/exchange.py
+
+recovery: $(STAMP) ## benchmark: from a kill to the next step beside torchrun and torchft; goodput
+	$(BIN)/python tests/benchmarks/recovery/run.py
+	$(BIN)/python tests/benchmarks/recovery/goodput.py
 
 generate: $(STAMP) ## write the generated files: CRD, its reference, manifests, dashboards, metrics' docs
 	$(BIN)/python -m shardwise.api.crd

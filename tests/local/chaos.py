@@ -30,8 +30,10 @@ FULL = os.environ.get("SHARDWISE_CHAOS") == "full"
 """All that the promise says, as `make chaos` runs it; otherwise a tenth of it."""
 SEED = int(os.environ.get("SHARDWISE_CHAOS_SEED", "1"))
 
-WATCHDOG_SECONDS = 3.0
-LIMIT_SECONDS = 900.0
+WATCHDOG_SECONDS = 5.0
+"""Shorter than a worker's own, so that who hangs is soon back."""
+LIMIT_SECONDS = 1800.0 if FULL else 540.0
+"""For one run, and whatever is waited for beside it."""
 
 
 def faults(
@@ -162,7 +164,7 @@ def _end_now(local: LocalRun) -> None:
     os.killpg(local.launcher.pid, signal.SIGKILL)
 
 
-async def until(test: Callable[[], bool], what: str, seconds: float = 120.0) -> None:
+async def until(test: Callable[[], bool], what: str, seconds: float = LIMIT_SECONDS) -> None:
     """Wait until the test holds, beside the run."""
     deadline = time.monotonic() + seconds
     while not test():

@@ -30,17 +30,19 @@ class Network:
 
     name: str
     workers: int
+    subnet: str
+    """The first three numbers of its addresses."""
 
     @property
     def address(self) -> str:
         """The coordinator's side of the bridge."""
-        return "10.213.77.1"
+        return f"{self.subnet}.1"
 
     def namespace(self, index: int) -> str:
         return f"{self.name}-{index}"
 
     def worker_address(self, index: int) -> str:
-        return f"10.213.77.{index + 10}"
+        return f"{self.subnet}.{index + 10}"
 
     def cut(self, index: int) -> None:
         ip("link", "set", f"{self.name}v{index}", "down")
@@ -51,7 +53,8 @@ class Network:
 
 @contextmanager
 def network(workers: int) -> Iterator[Network]:
-    net = Network(f"sw{os.getpid() % 100_000}", workers)
+    pid = os.getpid()  # so that two of them may be there at once
+    net = Network(f"sw{pid % 100_000}", workers, f"10.213.{pid % 256}")
     bridge = f"{net.name}b"
     ip("link", "add", bridge, "type", "bridge")
     try:

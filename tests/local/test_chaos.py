@@ -5,15 +5,21 @@ from __future__ import annotations
 import os
 import random
 import signal
+from pathlib import Path
+from typing import Any
 
 import chaos
 import pytest
+import split_commit
 
+from shardwise.coordinator.protocol import Go
 from shardwise.local.run import LocalRun
 
 pytestmark = pytest.mark.timeout(3600 if chaos.FULL else 600)
 
 WORKERS, SEED = 4, chaos.SEED
+EXAMPLES = ["digits", "fashion-mnist"] if chaos.FULL else ["digits"]
+"""Fashion-MNIST's steps are ten times as long; `make test` has it in test_same_bytes.py."""
 
 
 @pytest.mark.parametrize("partition", ["none", "parameters"])
@@ -40,6 +46,7 @@ STEPS = 600
 """Of each run under many blows; there are as many runs as the blows take."""
 
 
+@pytest.mark.parametrize("name", EXAMPLES)
 @pytest.mark.parametrize(
     ("blows", "full"),
     [
@@ -50,7 +57,7 @@ STEPS = 600
     ],
     ids=["kills", "hangs", "crashes of the coordinator", "any mix"],
 )
-def test_many_blows(blows, full, tmp_path):
+def test_many_blows(blows, full, name, tmp_path):
     """One after the other, at random, also while the group recovers from the last one."""
     number, struck, runs = chaos.count(full), 0, 0
     dice = random.Random(SEED)
@@ -71,9 +78,9 @@ def test_many_blows(blows, full, tmp_path):
         runs += 1
         assert runs <= 5 + number, f"{struck} blows in {runs} runs"
         url = f"file://{tmp_path}/checkpoints-{runs}"
-        job = chaos.manifest(STEPS, checkpoint={"everySteps": 20, "url": url})
+        job = chaos.manifest(STEPS, name, checkpoint={"everySteps": 20, "url": url})
         done = chaos.run(job, workers=WORKERS, driver=strike)
-        assert done.hashes == chaos.undisturbed(STEPS), f"seed {SEED}, run {runs}"
+        assert done.hashes == chaos.undisturbed(STEPS, name), f"seed {SEED}, run {runs}"
         print(f"{struck} blows in {runs} runs: {dict(done.recoveries)}", flush=True)
 
 
@@ -88,9 +95,10 @@ def test_faults_in_the_middle_of_exchanges(partition):
         assert done.ended.report.lost_steps == 0
 
 
-def test_workers_leave_and_come_at_random():
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_workers_leave_and_come_at_random(name):
     number = chaos.count(50)
-    steps = 240 + 40 * number
+    steps = 240 + 40 * number if name == "digits" else 160 + 20 * number
     listed = chaos.faults(SEED, steps=steps, workers=WORKERS, counts={"leave": number})
     joined = 0
 
@@ -98,7 +106,10 @@ def test_workers_leave_and_come_at_random():
         """A new worker for each that has left, a moment later."""
         nonlocal joined
         dice, left = random.Random(SEED), set()
-        while True:
+        while len(left) < number:
+            await chaos.until(
+                lambda: any(path.name not in left for path in local.markers.iterdir()), "a leave"
+            )
             for path in local.markers.iterdir():
                 if path.name not in left:
                     left.add(path.name)
@@ -109,37 +120,42 @@ def test_workers_leave_and_come_at_random():
                     await chaos.until(lambda later=later: chaos.step(local) >= later, "some steps")
                     local.add_worker(index)
                     joined += 1
-            await chaos.until(
-                lambda: any(path.name not in left for path in local.markers.iterdir()), "a leave"
-            )
 
-    done = chaos.run(chaos.manifest(steps), workers=WORKERS, listed=listed, driver=bring_back)
-    assert done.hashes == chaos.undisturbed(steps)
+    job = chaos.manifest(steps, name)
+    done = chaos.run(job, workers=WORKERS, listed=listed, driver=bring_back)
+    assert done.hashes == chaos.undisturbed(steps, name)
     assert done.recoveries["Preempted"] >= number - 1
     assert joined >= number - 1
     assert "Broken" not in done.recoveries, "to leave breaks nothing"
 
 
-@pytest.mark.parametrize("partition", ["none", "parameters"])
-def test_all_workers_are_killed_again_and_again(partition, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "partition"),
+    [("digits", "none"), ("digits", "parameters"), *((name, "none") for name in EXAMPLES[1:])],
+)
+def test_all_workers_are_killed_again_and_again(name, partition, tmp_path):
     number = chaos.count(5) if partition == "none" else 2
-    steps = 120 + 120 * number
+    every = 100 if name == "digits" else 40
+    steps = (number + 1) * every + 20
     checkpoint = {"everySteps": 10, "keep": 2, "url": f"file://{tmp_path}/checkpoints"}
 
     async def kill_all(local: LocalRun) -> None:
-        for blow in range(number):
-            await chaos.until(lambda blow=blow: chaos.step(local) >= 60 + 100 * blow, "steps")
+        for blow in range(1, number + 1):
+            await chaos.until(lambda blow=blow: chaos.step(local) >= blow * every, "steps")
             for pid in chaos.processes(local).values():
                 os.kill(pid, signal.SIGKILL)
 
-    job = chaos.manifest(steps, partition=partition, checkpoint=checkpoint)
+    job = chaos.manifest(steps, name, partition, checkpoint=checkpoint)
     done = chaos.run(job, workers=WORKERS, driver=kill_all)
-    assert done.hashes == chaos.undisturbed(steps)
+    assert done.hashes == chaos.undisturbed(steps, name)
     assert done.recoveries["Killed"] >= WORKERS * number - number
     assert done.ended.report.lost_steps < 60 * number, "they resumed from checkpoints"
 
 
-def test_two_joins_back_to_back_and_a_joiner_that_is_killed():
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_two_joins_back_to_back_and_a_joiner_that_is_killed(name):
+    steps = 1200 if name == "digits" else 300
+
     async def join(local: LocalRun) -> None:
         await chaos.until(lambda: chaos.step(local) >= 40, "steps")
         local.add_worker(4)
@@ -150,10 +166,31 @@ def test_two_joins_back_to_back_and_a_joiner_that_is_killed():
         local.coordinator.resize_task("local", 6, 1)
         await chaos.until(lambda: len(local.report().members) == 6, "six members")
 
-    job = chaos.manifest(1200)
-    done = chaos.run(job, workers=WORKERS, driver=join)
-    assert done.hashes == chaos.undisturbed(1200)
+    done = chaos.run(chaos.manifest(steps, name), workers=WORKERS, driver=join)
+    assert done.hashes == chaos.undisturbed(steps, name)
     assert done.ended.report.members == tuple(f"worker-{index}" for index in range(6))
+
+
+@pytest.mark.parametrize("partition", ["none", "parameters"])
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_split_commit(name, partition, monkeypatch, tmp_path):
+    """One member has committed a step when another dies, and the rest has not."""
+    gos: list[tuple[int, ...]] = []
+
+    def recorded(**fields: Any) -> Go:
+        gos.append(fields["steps"])
+        return Go(**fields)
+
+    monkeypatch.setattr("shardwise.coordinator.generations.Go", recorded)
+    monkeypatch.setenv(split_commit.MARKER, str(tmp_path / "marker"))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+    job = chaos.manifest(120, name, partition)
+    job["spec"]["trainer"]["entrypoint"] = f"split_commit:{name.replace('-', '_')}_task"
+    done = chaos.run(job, workers=WORKERS)
+    step = split_commit.STEP
+    assert (step, step, step + 1) in [tuple(sorted(go)) for go in gos], gos
+    assert done.hashes == chaos.undisturbed(120, name)
+    assert done.ended.report.lost_steps == 0
 
 
 @pytest.mark.skipif(not chaos.FULL, reason="part of `make chaos`")

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import os
-import signal
 import statistics
 import tempfile
 import time
@@ -91,9 +89,7 @@ async def complete(workers: int) -> float:
             await ours.until(lambda: local.report().state == "finished", "the end", 600.0)
             return _rate(Trace(Path(folder, "trace")))
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(local.launcher.pid, signal.SIGKILL)
-            await local.stop()
+            await ours.end(local)
 
 
 def _rate(trace: Trace) -> float:
@@ -107,7 +103,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
-    os.environ["PYTHONPATH"] = str(Path(__file__).parent)
+    ours.find_models()
     ratios = []
     for _ in range(options.rounds):
         began = time.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import signal
@@ -11,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tracing import Trace
+from tracing import Measured, Trace
 
 from shardwise.api.types import OptimizationJob
 from shardwise.local.run import LocalRun, Setting
@@ -57,32 +58,63 @@ def worker_pids(launcher: int) -> dict[int, int]:
     return found
 
 
-async def measure(workers: int, blows: int, kind: signal.Signals, seed: int = 1) -> list[float]:
-    """Seconds from each blow to the next step that is new."""
-    os.environ["PYTHONPATH"] = str(HERE)
+def find_models() -> None:
+    """Let workers import the tasks that lie here."""
+    paths = [str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]
+    os.environ["PYTHONPATH"] = os.pathsep.join(paths)
+
+
+class Blows:
+    """What strikes a worker of a local run."""
+
+    kind: type[LocalRun] = LocalRun
+
+    def __init__(self, number: signal.Signals) -> None:
+        self._number = number
+
+    def strike(self, run: LocalRun, index: int) -> None:
+        assert run.launcher is not None
+        os.kill(worker_pids(run.launcher.pid)[index], self._number)
+
+    def heal(self, index: int) -> None:
+        """What the blow did to the machine is undone."""
+
+
+async def measure(workers: int, blows: int, strikes: Blows, seed: int = 1) -> Measured:
+    """The time from each blow to the next step that is new."""
+    find_models()
     dice = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["TRACE"] = f"{folder}/trace"
         trace = Trace(Path(folder, "trace"))
         setting = Setting(workers=workers, output=Path(folder, "out"), watchdog_seconds=2.0)
-        run = LocalRun(job(1_000_000, workers), setting, Path(folder))
+        run = strikes.kind(job(1_000_000, workers), setting, Path(folder))
         await run.start()
         assert run.launcher is not None
         try:
             seconds = []
             for _ in range(blows):
                 await until(lambda: len(run.report().members) == workers, "full strength")
-                await until(lambda: bool(trace.news()), "a step at full strength")
+                await until(lambda: bool(trace.news()), "step at full strength")
                 await asyncio.sleep(PAUSE_SECONDS * dice.random())
                 trace.news()
-                pids = worker_pids(run.launcher.pid)
+                index = dice.randrange(workers)
                 at = time.time()
-                os.kill(pids[dice.choice(sorted(pids))], kind)
+                strikes.strike(run, index)
                 seconds.append(await _next_step(run, trace, at))
-            return seconds
+                strikes.heal(index)
+            assert run.report().lost_steps == 0
+            return trace.measured(seconds)
         finally:
-            os.killpg(run.launcher.pid, signal.SIGKILL)
-            await run.stop()
+            await end(run)
+
+
+async def end(run: LocalRun) -> None:
+    """End a run whose task is not over."""
+    assert run.launcher is not None
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(run.launcher.pid, signal.SIGKILL)
+    await run.stop()
 
 
 async def _next_step(run: LocalRun, trace: Trace, at: float) -> float:
@@ -90,7 +122,7 @@ async def _next_step(run: LocalRun, trace: Trace, at: float) -> float:
 
     A step that was complete but for its commit when the blow fell is not taken for it.
     """
-    await until(lambda: _go_after(run, at) is not None, "a generation without the lost worker")
+    await until(lambda: _go_after(run, at) is not None, "generation without the lost worker")
     go = _go_after(run, at)
     assert go is not None
     deadline = time.monotonic() + LIMIT_SECONDS

@@ -11,17 +11,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tracing import Trace
+import torch.distributed as dist
+from tracing import Measured, Trace
 
 HERE = Path(__file__).parent
 SETTLE_STEPS = 20
 LIMIT_SECONDS = 60.0
 
 
-def torchrun(workers: int, blows: int, seed: int = 1) -> list[float]:
+def torchrun(workers: int, blows: int, seed: int = 1) -> Measured:
     """torchrun --standalone with its workaround; all workers are begun anew after each kill."""
     with tempfile.TemporaryDirectory() as folder:
         environ = _environ(folder) | {
@@ -36,61 +37,51 @@ def torchrun(workers: int, blows: int, seed: int = 1) -> list[float]:
         agent = _start(command, environ)
         try:
             trace = Trace(Path(folder, "trace"))
-            return [_blow(trace, workers, random.Random(seed + number)) for number in range(blows)]
+            dices = [random.Random(seed + number) for number in range(blows)]
+            return trace.measured([_blow(trace, workers, dice) for dice in dices])
         finally:
             _end([agent])
 
 
+TUNED = {"heartbeat_timeout_ms": 300, "quorum_tick_ms": 20, "join_timeout_ms": 1000}
+"""torchft's lighthouse as quick as research/fault_tolerance.md 1 had it; it ships with 5,000 ms,
+100 ms and 60,000 ms."""
+
+
 def torchft(
-    workers: int, blows: int, packages: Path, heartbeat_milliseconds: int, seed: int = 1
-) -> list[float]:
+    workers: int, blows: int, python: Path, lighthouse: Mapping[str, int], seed: int = 1
+) -> Measured:
     """torchft's manager on every worker; a killed worker is begun anew by this process.
 
     Args:
-        packages: where torchft and what it needs are installed.
-        heartbeat_milliseconds: after which its lighthouse gives a worker up; 5,000 as it ships.
+        python: an interpreter that has torchft.
+        lighthouse: its options, beside those that it ships with.
     """
     with tempfile.TemporaryDirectory() as folder:
-        port = _free_port()
+        port, trace = _free_port(), Trace(Path(folder, "trace"))
         environ = _environ(folder) | {
-            "PYTHONPATH": os.pathsep.join([str(packages), str(HERE)]),
             "TORCHFT_LIGHTHOUSE": f"http://localhost:{port}",
             "NUM_REPLICA_GROUPS": str(workers),
         }
-        lighthouse = _start(
-            [
-                *(sys.executable, str(packages / "bin" / "torchft_lighthouse")),
-                *("--min_replicas", "1", "--bind", f"[::]:{port}", "--join_timeout_ms", "1000"),
-                *("--heartbeat_timeout_ms", str(heartbeat_milliseconds)),
-                *("--quorum_tick_ms", str(min(100, heartbeat_milliseconds // 10))),
-            ],
-            environ,
-        )
+        command = [str(python), str(python.parent / "torchft_lighthouse")]
+        for name, value in {"min_replicas": 1, "bind": f"[::]:{port}", **lighthouse}.items():
+            command += [f"--{name}", str(value)]
+        house = _start(command, environ)
+        stores: dict[int, dist.TCPStore] = {}
         replicas: dict[int, subprocess.Popen[bytes]] = {}
 
         def begin(index: int) -> None:
-            store = _start(
-                [
-                    *(sys.executable, "-c"),
-                    "import sys, threading, torch.distributed as d;"
-                    "s = d.TCPStore('localhost', int(sys.argv[1]), is_master=True,"
-                    " wait_for_workers=False); threading.Event().wait()",
-                    str(ports[index]),
-                ],
-                environ,
-            )
-            stores.append(store)
+            # A store of its own for each life, as torchrun would serve one to a replica group.
+            store = dist.TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+            stores[index] = store
             replicas[index] = _start(
-                [sys.executable, str(HERE / "torchft_worker.py")],
-                environ | {"REPLICA_GROUP_ID": str(index), "STORE_PORT": str(ports[index])},
+                [str(python), str(HERE / "torchft_worker.py")],
+                environ | {"REPLICA_GROUP_ID": str(index), "STORE_PORT": str(store.port)},
             )
 
-        ports = [_free_port() for _ in range(workers)]
-        stores: list[subprocess.Popen[bytes]] = []
         try:
             for index in range(workers):
                 begin(index)
-            trace = Trace(Path(folder, "trace"))
             seconds = []
             for number in range(blows):
                 dice = random.Random(seed + number)
@@ -101,12 +92,11 @@ def torchft(
                 replicas[index].kill()
                 seconds.append(_next(trace, at))
                 replicas[index].wait(LIMIT_SECONDS)
-                ports[index] = _free_port()
                 trace.forget()
                 begin(index)
-            return seconds
+            return trace.measured(seconds)
         finally:
-            _end([*replicas.values(), *stores, lighthouse])
+            _end([*replicas.values(), house])
 
 
 def _blow(trace: Trace, workers: int, dice: random.Random) -> float:

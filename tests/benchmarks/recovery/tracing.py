@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+import statistics
+from dataclasses import dataclass
 from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a system did under its blows."""
+
+    seconds: list[float]
+    """From each blow to the next new step."""
+    step_seconds: float
+    """A usual step: the median."""
 
 
 class Trace:
@@ -11,6 +24,7 @@ class Trace:
     def __init__(self, path: Path) -> None:
         self._path, self._offset, self._reached = path, 0, -1
         self._pids: set[int] = set()
+        self._moments: list[float] = []
         self.steps = 0
         """Steps that were new since the last `forget`."""
 
@@ -31,7 +45,13 @@ class Trace:
                 self._reached = int(step)
                 found.append((float(at), int(step)))
         self.steps += len(found)
+        self._moments += [at for at, _ in found]
         return found
+
+    def measured(self, seconds: list[float]) -> Measured:
+        """With the usual step of all that has been read."""
+        gaps = [after - before for before, after in itertools.pairwise(self._moments)]
+        return Measured(seconds, statistics.median(gaps))
 
     def pids(self) -> set[int]:
         """The processes that have written since the last `forget`."""

@@ -75,6 +75,14 @@ def run(
     except FaultError as error:
         click.echo(f"Error: --fault: {error}", err=True)
         context.exit(USAGE)
+    stranger = next((f for f in struck if f.index is not None and f.index >= count), None)
+    if stranger is not None:
+        click.echo(
+            f"Error: --fault: {stranger} is for worker {stranger.index}, and the workers are 0 to "
+            f"{count - 1}; name one of them, or raise --workers",
+            err=True,
+        )
+        context.exit(USAGE)
     directory = (output or Path("out") / name).resolve()
     setting = Setting(
         workers=count,

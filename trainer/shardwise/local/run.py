@@ -94,6 +94,8 @@ class LocalRun:
         self._changed = asyncio.Event()
         self._crashes = sorted(setting.crashes)
         self._port = 0
+        self._between: TaskReport | None = None
+        """The last report of a coordinator that has ended, until the next one has the task."""
         spec = job.spec
         assert job.metadata.name is not None
         shared: dict[str, Any] = {
@@ -157,10 +159,17 @@ class LocalRun:
     async def restart_coordinator(self) -> None:
         """What an operator's restart is to the workers: the next one knows only the high-water
         mark of generations and the totals."""
-        before = self.report()
-        await self.coordinator.stop()
-        self.coordinator = self._coordinator()
-        await self.coordinator.start(self.host, self._port)
+        before = self._between = self.report()
+        try:
+            await self.coordinator.stop()
+            self.coordinator = self._coordinator()
+            await self.coordinator.start(self.host, self._port)
+            self._reopen(before)
+        finally:
+            self._between = None
+
+    def _reopen(self, before: TaskReport) -> None:
+        """Open the task again, with what is known of it from the one before."""
         totals: dict[str, Any] = {
             "recoveries": before.recoveries,
             "seconds": before.seconds,
@@ -186,7 +195,7 @@ class LocalRun:
         return self._folder / "faults"
 
     def report(self) -> TaskReport:
-        report = self.coordinator.report(self._key)
+        report = self._between or self.coordinator.report(self._key)
         assert report is not None, "the task is open until the run ends"
         return report
 
