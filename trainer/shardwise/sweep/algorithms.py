@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any, Protocol
 
-from shardwise.sweep.space import Assigned, Parameter, Space, Value
+from shardwise.sweep.space import Assigned, Parameter, Space, Value, uniform
 
 MAX_TASKS = 10_000
 """The most tasks that one job has."""
@@ -23,8 +23,12 @@ class Algorithm(Protocol):
     adaptive: bool
     """Whether results decide what later trials get."""
 
+    @property
+    def order(self) -> Sequence[int]:
+        """The trials in the order in which they begin where results decide what comes next."""
+
     def begin(self, trial: int) -> None:
-        """Begin the next trial; they begin in order, each once."""
+        """Begin the next trial of `order`."""
 
     def assigned(self, trial: int) -> Assigned:
         """The values of a trial that has begun, by parameter."""
@@ -56,13 +60,14 @@ class _Fixed:
 
 
 class Grid(_Fixed):
-    """Every combination, in the manifest's order.
+    """Every combination, numbered in the manifest's order.
 
     Raises:
         ValueError: there are more than `most`, or a range of floats has no points.
     """
 
-    def __init__(self, space: Space, most: int) -> None:
+    def __init__(self, space: Space, seed: int, most: int) -> None:
+        self._seed = seed
         self._all = list(islice(space.grid(), most + 1))
         if len(self._all) > most:
             raise ValueError(
@@ -70,6 +75,12 @@ class Grid(_Fixed):
                 "raise maxTasks, or give fewer values"
             )
         self.total = len(self._all)
+
+    @property
+    def order(self) -> Sequence[int]:
+        # Neighbours in a grid are alike. Where they come in order, trials get better and better
+        # along some parameter, and nearly all are the best so far: ASHA would promote them.
+        return sorted(range(self.total), key=lambda trial: uniform(self._seed, trial, "order"))
 
     def assigned(self, trial: int) -> Assigned:
         return dict(self._all[trial])
@@ -83,6 +94,7 @@ class Random(_Fixed):
 
     def __init__(self, space: Space, seed: int, total: int) -> None:
         self._space, self._seed, self.total = space, seed, total
+        self.order = range(total)
 
     def assigned(self, trial: int) -> Assigned:
         return self._space.random(self._seed, trial)
@@ -105,7 +117,7 @@ def algorithm(tasks: Mapping[str, Any], space: Space) -> Algorithm:
     name, seed = sweep.get("algorithm", "Grid"), sweep.get("seed", 0)
     most = tasks.get("maxTasks")
     if name == "Grid":
-        return Grid(space, MAX_TASKS if most is None else most)
+        return Grid(space, seed, MAX_TASKS if most is None else most)
     if most is None:
         raise ValueError(f"{name} needs maxTasks: how many tasks are tried")
     if name == "Random":

@@ -6,7 +6,6 @@ from the seed and the order of asks and tells.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 import optuna
@@ -19,9 +18,6 @@ from shardwise.sweep.space import Assigned, Parameter, Space, Value
 
 # It writes a line for each study and each failed trial.
 optuna.logging.set_verbosity(optuna.logging.CRITICAL)
-
-_STARTUP = 10
-"""How many trials of TPE are at random."""
 
 
 class OptunaAlgorithm:
@@ -47,6 +43,7 @@ class OptunaAlgorithm:
             wanted = "exactly one objective" if name == "TPE" else "at least one objective"
             raise ValueError(f"{name} needs {wanted}; the spec has {len(directions)}")
         self._space, self._tpe, self.total = space, name == "TPE", total
+        self.order = range(total)
         self._assigned: list[Assigned] = []
         self._trials: list[Trial] = []
         self._storage = _Storage()
@@ -98,11 +95,10 @@ class _Storage(InMemoryStorage):
 
 
 def _sampler(name: str, seed: int) -> BaseSampler:
-    if seed >= 2**32:  # NumPy's limit.
-        seed = int.from_bytes(hashlib.sha256(str(seed).encode()).digest()[:4], "big")
     if name == "NSGA2":
         return NSGAIISampler(seed=seed)
-    return TPESampler(seed=seed, n_startup_trials=_STARTUP, multivariate=False, constant_liar=True)
+    # As Optuna 5 has it by default for one objective, spelled out.
+    return TPESampler(seed=seed, multivariate=True, constant_liar=True)
 
 
 def _suggest(trial: Trial, parameter: Parameter) -> Value:

@@ -11,6 +11,7 @@ from heapq import heappop, heappush
 from typing import Protocol
 
 from shardwise.sweep.algorithms import Algorithm
+from shardwise.sweep.lengths import Lengths
 from shardwise.sweep.ranking import costs
 from shardwise.sweep.rungs import Rungs
 
@@ -79,6 +80,7 @@ class VirtualOrder:
         factor: ASHA's reduction factor.
         parallelism: how many stretches are under way at once.
         directions: of the objectives.
+        most: how many stretches there may be; new trials come before promotions then.
     """
 
     def __init__(
@@ -89,15 +91,19 @@ class VirtualOrder:
         factor: int,
         parallelism: int,
         directions: Sequence[str],
+        most: int,
     ) -> None:
         self._algorithm, self._length = algorithm, length
         self._at = tuple(rungs)
         self._rungs = Rungs(len(rungs), factor, algorithm.total)
         self._parallelism, self._directions = parallelism, directions
-        self._trained_one = False
+        self._most = most
         self._now = 0
         self._plans: list[Plan] = []
         self._new = 0
+        self._order = algorithm.order
+        self._trained_one = False
+        """Whether a trial has been trained to its end."""
         # (virtual end, number) of the stretches under way.
         self._slots: list[tuple[int, int]] = []
 
@@ -117,20 +123,23 @@ class VirtualOrder:
             self._tell(self._plans[number], results[number])
 
     def stopped(self, trial: int) -> bool:
-        return trial in self._rungs.stopped
+        # Until then, whichever is best may yet be trained to its end.
+        return self._trained_one and trial in self._rungs.stopped
 
     def _job(self) -> Plan | None:
         """ASHA's `get_job`: a promotion, or else a new trial, or else nothing for now."""
-        promoted = self._rungs.promote()
-        if promoted is not None:
+        new = self._algorithm.total - self._new
+        room = len(self._plans) + new < self._most
+        if room and (promoted := self._rungs.promote()) is not None:
             return self._plan(*promoted)
-        if self._new == self._algorithm.total:
-            over = not self._slots and not self._trained_one
-            rescued = self._rungs.rescue() if over else None
-            return None if rescued is None else self._plan(*rescued)
-        self._algorithm.begin(self._new)
-        self._new += 1
-        return self._plan(self._new - 1, 0)
+        if new:
+            trial = self._order[self._new]
+            self._new += 1
+            self._algorithm.begin(trial)
+            return self._plan(trial, 0)
+        over = not self._slots and not self._trained_one
+        rescued = self._rungs.rescue() if over and room else None
+        return None if rescued is None else self._plan(*rescued)
 
     def _plan(self, trial: int, rung: int) -> Plan:
         return Plan(trial, rung, self._at[rung] if rung < len(self._at) else None)
@@ -147,9 +156,3 @@ class VirtualOrder:
             cost = None if values is None else costs(values, self._directions)[0]
             self._rungs.add(plan.rung, plan.trial, cost)
         self._algorithm.tell(plan.trial, self._trained(plan), values, last=plan.until is None)
-
-
-class Lengths(Protocol):
-    """How long the training of a trial is, in epochs or steps."""
-
-    def __call__(self, trial: int, /) -> int: ...

@@ -20,11 +20,29 @@ _VERSION = 1
 _HEADER = struct.Struct("<BIIBB")
 _BYTES = LENGTH // 4 * 3 - _HEADER.size - 64  # What zlib may add to what it cannot make smaller.
 _FULL_BITS = 32
-_FEWEST_BITS = 16  # float32's sign and exponent, and 7 bits of its fraction: 0.4 % at worst.
+_FEWEST_BITS = 16  # float32's sign and exponent, and 7 bits of its fraction: to 0.4 %.
 _OPEN, _ENDED, _FAILED = 0, 1, 2
 _STATE_BITS = 2
 
 Values = tuple[float, ...]
+
+MAX_VALUES = 20_000
+"""The most values of a sweep without early stopping, so that each keeps 18 bits at least."""
+
+
+def most_stretches(trials: int, rungs: int, factor: int) -> int:
+    """How many stretches an early stopping sweep may have, so that a record can hold them: all
+    that there can be, as long as their values fit whole; or else a quarter more than there are
+    where each rung promotes the part that it should, or what fits roughly.
+
+    Args:
+        trials: how many trials there are, 10,000 at most.
+        rungs: how many rungs.
+        factor: of how many results at a rung one is promoted.
+    """
+    usual = sum(int(trials // factor**rung) for rung in range(rungs + 1))
+    whole, rough = (_BYTES * 8 // (bits + _STATE_BITS) for bits in (_FULL_BITS, _FEWEST_BITS))
+    return min(trials * (rungs + 1), max(whole, usual * 5 // 4), rough)
 
 
 class RecordError(ValueError):
@@ -40,21 +58,10 @@ class Precision:
 
     @classmethod
     def of(cls, stretches: int, objectives: int) -> Precision:
-        """The precision for the most stretches that there can be.
-
-        Raises:
-            ValueError: there are too many for any record.
-        """
+        """The precision for the most stretches that there can be."""
         if not stretches or not objectives:
             return cls(_FULL_BITS)
-        bits = min(_FULL_BITS, (_BYTES * 8 // stretches - _STATE_BITS) // objectives)
-        if bits < _FEWEST_BITS:
-            most = _BYTES * 8 // (_FEWEST_BITS * objectives + _STATE_BITS)
-            raise ValueError(
-                f"maxTasks times (the number of rungs + 1) is {stretches}; with {objectives} "
-                f"objectives it can be {most} at most: lower maxTasks, or give fewer objectives"
-            )
-        return cls(bits)
+        return cls(min(_FULL_BITS, (_BYTES * 8 // stretches - _STATE_BITS) // objectives))
 
     def round(self, value: float) -> float:
         """The nearest value that a record can hold; one beyond float32 is infinite."""

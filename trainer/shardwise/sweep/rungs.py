@@ -25,7 +25,6 @@ class _Rung:
         """The most results that there can ever be."""
         self.alive = 0
         """How many results may still be promoted."""
-        self._all: list[_Key] = []
         # The best floor(n / factor) results, worst first; the others, best first.
         self._top: list[_Key] = []
         self._rest: list[_Key] = []
@@ -34,10 +33,12 @@ class _Rung:
         self._candidates: list[_Key] = []
         # Those that can ever be among the top, worst first.
         self._kept: list[_Key] = []
+        # All, best first; some may have been promoted since.
+        self._ranking: list[_Key] = []
 
     def add(self, key: _Key) -> None:
         self.results += 1
-        self._all.append(key)
+        heappush(self._ranking, key)
         heappush(self._kept, _reverse(key))
         self.alive += not key[0]
         if self._top and key < _reverse(self._top[0]):
@@ -62,11 +63,13 @@ class _Rung:
 
     def rescue(self) -> int | None:
         """The best trial that was not promoted, be it in the top or not; it counts as promoted."""
-        best = min((key for key in self._all if key[2] not in self.promoted), default=None)
-        if best is None or best[0]:
+        while self._ranking and self._ranking[0][2] in self.promoted:
+            heappop(self._ranking)
+        if not self._ranking or self._ranking[0][0]:
             return None
-        self.promoted.add(best[2])
-        return best[2]
+        trial = self._ranking[0][2]
+        self.promoted.add(trial)
+        return trial
 
     def trim(self) -> Iterator[int]:
         """The trials that cannot be promoted any more, each told once: with all results that
@@ -128,11 +131,11 @@ class Rungs:
 
     def rescue(self) -> tuple[int, int] | None:
         """As `promote`, by the best result at the highest rung, whatever the factor says: a sweep
-        of fewer trials than the factor would end without a trained model."""
+        of fewer trials than the factor would end without a trained model. For when all else is
+        done; a trial of `stopped` may come back by it."""
         for index in reversed(range(len(self._rungs))):
             trial = self._rungs[index].rescue()
             if trial is not None:
-                self.stopped.discard(trial)
                 return trial, index + 1
         return None
 

@@ -13,8 +13,16 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from shardwise.sweep.algorithms import Algorithm, algorithm
+from shardwise.sweep.lengths import Lengths
 from shardwise.sweep.order import GivenOrder, Order, Plan, VirtualOrder
-from shardwise.sweep.record import Precision, Record, RecordError, Values
+from shardwise.sweep.record import (
+    MAX_VALUES,
+    Precision,
+    Record,
+    RecordError,
+    Values,
+    most_stretches,
+)
 from shardwise.sweep.space import Space, Value
 
 PARALLELISM = 4
@@ -64,19 +72,28 @@ class Schedule:
         self._directions = [item["direction"] for item in tasks.get("objectives") or ()]
         self._algorithm: Algorithm | None = None
         self._order: Order
-        stretches = 1
         if self._list is not None:
-            self.total = len(self._list)
+            self.total = most = len(self._list)
             self._order = GivenOrder(range(self.total))
         else:
             space = Space(tasks["sweep"]["parameters"])
             self._algorithm = algorithm(tasks, space)
-            self.total = self._algorithm.total
-            stopping = tasks["sweep"].get("earlyStopping") or {}
-            stretches += len(stopping.get("rungs", ()))
-            lengths = _Lengths(self._algorithm, space, trainer)
-            self._order = _order(tasks, self._algorithm, lengths, self._directions)
-        self._precision = Precision.of(self.total * stretches, len(self._directions))
+            self.total = most = self._algorithm.total
+            lengths = Lengths(self._algorithm, space, trainer)
+            stopping = tasks["sweep"].get("earlyStopping")
+            if stopping:
+                factor = stopping.get("reductionFactor", REDUCTION_FACTOR)
+                most = most_stretches(self.total, len(stopping["rungs"]), factor)
+            if stopping or self._algorithm.adaptive:
+                self._order = _virtual(tasks, self._algorithm, lengths, self._directions, most)
+            else:
+                self._order = GivenOrder(lengths.longest_first(self.total))
+        if self.total * len(self._directions) > MAX_VALUES:
+            raise ValueError(
+                f"{self.total} tasks with {len(self._directions)} objectives are more than "
+                f"{MAX_VALUES} values: give fewer of either"
+            )
+        self._precision = Precision.of(most, len(self._directions))
         self._begun: list[Plan] = []
         self._ready: Plan | None = None
         self._results: dict[int, Values | None] = {}
@@ -102,7 +119,7 @@ class Schedule:
         Args:
             number: the stretch's.
             values: the objectives in order; None, or a NaN among them: it failed. They are
-                rounded to float32, or to fewer digits where there are more than about 11,000
+                rounded to float32, or to fewer digits where there can be more than 11,000
                 values in all (`record.Precision`), so that they fit into the record.
 
         Raises:
@@ -243,48 +260,28 @@ class Schedule:
         )
 
 
-class _Lengths:
-    """How long a trial's training is: spec.trainer's epochs or steps, or what the sweep sets."""
-
-    def __init__(self, algorithm: Algorithm, space: Space, trainer: Mapping[str, Any]) -> None:
-        unit = "steps" if trainer.get("steps") is not None else "epochs"
-        self._given = trainer.get(unit) or 1
-        self._parameter = space.by_field(f"trainer.{unit}")
-        # A step's samples; those of an epoch are the same for all.
-        self._batch = space.by_field("trainer.batchSize") if unit == "steps" else None
-        self._batch_given = trainer.get("batchSize") or 1
-        self._algorithm = algorithm
-        self.differ = self._parameter is not None or self._batch is not None
-
-    def __call__(self, trial: int) -> int:
-        return self._value(trial, self._parameter, self._given)
-
-    def work(self, trial: int) -> int:
-        """In proportion to the time that the trial is expected to take."""
-        return self(trial) * self._value(trial, self._batch, self._batch_given)
-
-    def _value(self, trial: int, parameter: Any, given: int) -> int:
-        value = None if parameter is None else self._algorithm.value(trial, parameter)
-        return given if value is None else int(value)
-
-
-def _order(
-    tasks: Mapping[str, Any], algorithm: Algorithm, lengths: _Lengths, directions: list[str]
-) -> Order:
-    stopping = tasks["sweep"].get("earlyStopping")
-    if not algorithm.adaptive and not stopping:
-        trials = range(algorithm.total)
-        if not lengths.differ:
-            return GivenOrder(trials)
-        work = [lengths.work(trial) for trial in trials]
-        return GivenOrder(sorted(trials, key=lambda trial: (-work[trial], trial)))
-    if stopping and not directions:
+def _virtual(
+    tasks: Mapping[str, Any],
+    algorithm: Algorithm,
+    lengths: Lengths,
+    directions: Sequence[str],
+    most: int,
+) -> VirtualOrder:
+    stopping = tasks["sweep"].get("earlyStopping") or {}
+    rungs = stopping.get("rungs", ())
+    if rungs and not directions:
         raise ValueError("earlyStopping needs an objective")
+    if rungs and rungs[-1] >= lengths.shortest:
+        raise ValueError(
+            f"earlyStopping.rungs has {rungs[-1]}, and the shortest task has {lengths.shortest} "
+            f"{lengths.unit}: give rungs below it"
+        )
     return VirtualOrder(
         algorithm,
         lengths,
-        stopping["rungs"] if stopping else (),
-        stopping.get("reductionFactor", REDUCTION_FACTOR) if stopping else 2,
+        rungs,
+        stopping.get("reductionFactor", REDUCTION_FACTOR),
         tasks.get("parallelism") or PARALLELISM,
         directions,
+        most,
     )

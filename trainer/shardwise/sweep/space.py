@@ -135,6 +135,13 @@ class Parameter:
         except ValueError as error:
             raise ValueError(f"parameter {self.name}: {error}") from None
 
+    def least(self) -> int:
+        """The least of the values, which are integers."""
+        if self.values is not None:
+            return min(int(value) for value in self.values)
+        assert self.range is not None
+        return int(self.range.low)
+
     def at(self, u: float) -> Value:
         """The value at a place within the parameter's values, `u` in [0, 1)."""
         if self.values is not None:
