@@ -8,16 +8,19 @@ clamped.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from shardwise.api import conditions as c
 from shardwise.api.compression import Compression
+from shardwise.api.errors import FieldError, InvalidJob
 from shardwise.api.policy import RestartPolicy
 from shardwise.api.signature import parameters_of, signature_errors
 from shardwise.api.types import OptimizationJob, Tasks, Trainer, split_trainer, trainer_sha256
-from shardwise.api.validation import InvalidJob, validate
+from shardwise.api.validation import validate
 from shardwise_operator.observe import Observed
 
 
@@ -54,7 +57,7 @@ def accept(observed: Observed) -> Acceptance:
     message = "the spec is valid"
     reason = c.VALID
     try:
-        job = validate(observed.job.manifest)
+        job = _valid(observed.job.manifest)
         if not started:
             _check_code(observed, job)
     except InvalidJob as invalid:
@@ -84,6 +87,27 @@ def accept(observed: Observed) -> Acceptance:
         standby=job.spec.workers.standby,
         spec_sha256=kept_sha if started and kept_sha else now_sha,
     )
+
+
+def _valid(manifest: Mapping[str, Any]) -> OptimizationJob:
+    """The job of the manifest. A list of a thousand tasks takes most of a second, so the last
+    answers about jobs with tasks are kept. Raises InvalidJob."""
+    if not (manifest.get("spec") or {}).get("tasks"):
+        return validate(manifest)
+    meta = {"name": (manifest.get("metadata") or {}).get("name")}
+    kept = {key: manifest.get(key) for key in ("apiVersion", "kind", "spec")}
+    found = _validated(json.dumps({**kept, "metadata": meta}, sort_keys=True))
+    if isinstance(found, tuple):
+        raise InvalidJob(found)
+    return found
+
+
+@lru_cache(maxsize=128)
+def _validated(text: str) -> OptimizationJob | tuple[FieldError, ...]:
+    try:
+        return validate(json.loads(text))
+    except InvalidJob as invalid:
+        return invalid.errors
 
 
 def _check_code(observed: Observed, job: OptimizationJob) -> None:
