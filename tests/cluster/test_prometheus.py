@@ -14,6 +14,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -38,11 +39,13 @@ from debian import program  # noqa: E402
 from draw import Picture  # noqa: E402
 from monitors import scrape_config, targets  # noqa: E402
 from server import Prometheus, until  # noqa: E402
+from terminal import picture, show  # noqa: E402
 
 WORKERS, KILLS, STRAGGLER = 4, 3, 2
 INTERVAL, STEP, RATE = "2s", 2.0, "20s"
 LOOK_SECONDS = 2.0
 END_SECONDS = 240.0
+WATCH_SECONDS = 900.0
 RULES = CHART / "rules" / "alerts.yaml"
 CODE = f"""
 import os
@@ -117,6 +120,8 @@ class Seen:
     status: dict[str, Any] = field(default_factory=dict)
     empty: dict[str, list[str]] = field(default_factory=dict)
     """By dashboard, the panels that had no data while the job trained."""
+    watched: str = ""
+    """What `shardwise watch` drew after the last kill."""
 
     def variables(self, board: str) -> dict[str, str]:
         """The dashboard's variables for this job."""
@@ -196,13 +201,18 @@ def seen(
     ):
         begin(place)
         slow.trains_on(place, "digits", WORKERS, {}, "all train")
-        for number in range(KILLS):
-            slow.kill_trainer(slow.worker(place, "digits", (0, 1, 3)[number]))
-            counts = {"Killed": number + 1, "Joined": number + 1}
-            slow.trains_on(place, "digits", WORKERS, counts, f"kill {number + 1}")
+        with ThreadPoolExecutor(1) as pool:
+            watched = pool.submit(watch, place)
+            for number in range(KILLS):
+                slow.kill_trainer(slow.worker(place, "digits", (0, 1, 3)[number]))
+                counts = {"Killed": number + 1, "Joined": number + 1}
+                slow.trains_on(place, "digits", WORKERS, counts, f"kill {number + 1}")
+            frame = watched.result(WATCH_SECONDS)
         check_exporters(prometheus)
-        seen = Seen(prometheus, place, start, time.time())
-        draw(seen, Path(os.environ.get("SHARDWISE_PICTURES") or folder / "pictures"))
+        seen = Seen(prometheus, place, start, time.time(), watched=frame)
+        pictures = Path(os.environ.get("SHARDWISE_PICTURES") or folder / "pictures")
+        draw(seen, pictures)
+        picture(frame, "shardwise watch digits").savefig(pictures / "watch.png")
         slow.hurry(place, "digits")
         found = wait_ended(place, "digits", END_SECONDS)
         assert_succeeded(found)
@@ -216,16 +226,26 @@ def seen(
         yield seen
 
 
+def watch(namespace: Kubectl) -> str:
+    """What `shardwise watch` draws once it has seen all the recoveries."""
+    return show(
+        [sys.executable, "-m", "shardwise.cli.main", "watch", "digits", "-n", namespace.namespace],
+        rf"recoveries +{KILLS} .*(↻ digits-\d Killed.*){{{KILLS}}}",
+        environment=namespace.environment(),
+        seconds=WATCH_SECONDS,
+    )
+
+
 def draw(seen: Seen, folder: Path) -> None:
     """Draws the dashboards as they are now."""
     folder.mkdir(parents=True, exist_ok=True)
     for uid, board in boards().items():
         fill = partial(filled, variables=seen.variables(uid))
         times = ((seen.start // STEP + 1) * STEP, seen.end // STEP * STEP, STEP)
-        picture = Picture(board, seen.prometheus, fill, times)
+        drawing = Picture(board, seen.prometheus, fill, times)
         path = folder / f"{uid.removeprefix('shardwise-')}-dashboard.png"
-        picture.draw().savefig(path)
-        seen.empty[uid] = picture.empty
+        drawing.draw().savefig(path)
+        seen.empty[uid] = drawing.empty
         say(f"drawn: {path}")
 
 
@@ -302,6 +322,12 @@ def test_the_straggler_shows(seen: Seen) -> None:
 
 def test_no_panel_was_empty_while_it_trained(seen: Seen) -> None:
     assert seen.empty == {uid: [] for uid in boards()}
+
+
+def test_watch_showed_the_recoveries_as_they_happened(seen: Seen) -> None:
+    for words in ("digits", "Running", "loss", "workers", "goodput", "checkpoint"):
+        assert words in seen.watched
+    assert seen.watched.count("went on after") == KILLS
 
 
 def test_the_alerts_are_evaluated(seen: Seen) -> None:
