@@ -117,7 +117,7 @@ def test_submit_only_warns_where_an_image_may_have_other_code(folder, api, call)
 def test_submit_reads_the_code_of_the_config_map(folder, api, call):
     """That of this machine does not count: the workers get the ConfigMap's."""
     path = written(folder, codeFrom={"configMap": "my-code"}, parameters={"height": 1})
-    api.put("/api/v1/namespaces/default/configmaps", {
+    api.put("configmaps", {
         "metadata": {"name": "my-code", "namespace": "default"},
         "data": {"mine.py": "def task(height): ..."},
     })  # fmt: skip
@@ -125,7 +125,7 @@ def test_submit_reads_the_code_of_the_config_map(folder, api, call):
     path = written(folder, codeFrom={"configMap": "my-code"}, parameters={"width": 1})
     done = call("submit", path, "--name", "again")
     assert done.exit_code == 2
-    assert "'width' is no parameter of mine:task; did you mean 'height'?" in done.stderr
+    assert "'width' is no parameter of mine:task; remove it; it takes height" in done.stderr
     assert len(api.sent("PATCH")) == 1
 
 

@@ -265,6 +265,7 @@ def test_a_changed_trainer_is_told_about_and_changes_nothing():
 STEPS = {"steps": [{"name": "prune", "prune": {"sparsity": "0.5"}}]}
 TASKS = {"list": [{"name": "one"}]}
 OTHER_STEPS = {"steps": [{"name": "int8", "quantize": {}}]}
+LISTED = {"list": [{"name": "theta-1"}]}
 
 
 @pytest.mark.parametrize("pods_left", [True, False])
@@ -282,6 +283,20 @@ OTHER_STEPS = {"steps": [{"name": "int8", "quantize": {}}]}
             {"trainer": {"seed": 3}, "compression": STEPS},
             "spec.trainer and spec.compression",
             None,
+        ),
+        ({}, {"tasks": LISTED}, "spec.tasks", "spec.tasks"),
+        (
+            {"compression": STEPS},
+            {"compression": STEPS, "tasks": LISTED},
+            "spec.tasks",
+            "spec.tasks",
+        ),
+        ({"tasks": LISTED}, {"tasks": LISTED, "compression": STEPS}, *["spec.compression"] * 2),
+        ({"tasks": LISTED}, {}, "spec.tasks", None),
+        (
+            {},
+            {"tasks": LISTED, "compression": STEPS},
+            *["spec.compression and spec.tasks"] * 2,
         ),
     ],
 )

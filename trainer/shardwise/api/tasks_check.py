@@ -164,28 +164,18 @@ def _when(
 
 
 def _number(tasks: Tasks, sweep: Sweep) -> Iterator[FieldError]:
-    """How many tasks there are: a grid within maxTasks, and enough for early stopping."""
-    number = tasks.max_tasks
-    if sweep.algorithm == "Grid":
-        number, most = grid_size(sweep), tasks.max_tasks or MAX_TASKS
-        if number > most:
-            given = "" if tasks.max_tasks else ", which it is when it is absent"
-            more = "raise maxTasks, " if most < MAX_TASKS else ""
-            yield FieldError(
-                f"{SWEEP}.parameters",
-                number,
-                f"are a grid of {number} tasks, more than spec.tasks.maxTasks ({most}{given})",
-                f"{more}give fewer values or points, or take algorithm: Random",
-            )
-            return
-    stopping = sweep.early_stopping
-    if stopping is not None and number is not None and number < stopping.reduction_factor:
+    """A grid has no more tasks than maxTasks."""
+    if sweep.algorithm != "Grid":
+        return
+    number, most = grid_size(sweep), tasks.max_tasks or MAX_TASKS
+    if number > most:
+        given = "" if tasks.max_tasks else ", which it is when it is absent"
+        more = "raise maxTasks, " if most < MAX_TASKS else ""
         yield FieldError(
-            f"{SWEEP}.earlyStopping.reductionFactor",
-            stopping.reduction_factor,
-            f"{stopping.reduction_factor} is more than the number of tasks ({number}), so none"
-            " would be trained to its end",
-            "lower it, or try more tasks",
+            f"{SWEEP}.parameters",
+            number,
+            f"are a grid of {number} tasks, more than spec.tasks.maxTasks ({most}{given})",
+            f"{more}give fewer values or points, or take algorithm: Random",
         )
 
 
