@@ -1,14 +1,29 @@
 #!/usr/bin/env bash
-# Everything that must pass, in the order in which it fails fastest. Prints what ran where.
+# Everything that must pass, in the order in which it fails fastest. Prints what runs, and how long
+# each part took. A part that fails keeps no other from being run; the last line tells of all.
+#   scripts/test.sh [PYTEST-OPTIONS]
 set -euo pipefail
 cd "$(dirname "$0")/.."
-started=$SECONDS
-step() { printf '\n== %s (after %d s)\n' "$1" $((SECONDS - started)); }
+started=$SECONDS times=() failed=()
 
-step "format, lint, types, architecture, generated files"
-make --no-print-directory check
-step "data of the examples"
-.venv/bin/python -m shardwise.examples.datasets fashion-mnist shakespeare
-step "unit, chart, local and cluster tests"
-.venv/bin/python -m pytest "$@"
-printf '\nall of it took %d s\n' $((SECONDS - started))
+part() { # NAME COMMAND...
+  local name=$1 from=$SECONDS; shift
+  printf '\n== %s (after %d s)\n' "$name" $((from - started))
+  "$@" || failed+=("$name")
+  times+=("$name $((SECONDS - from)) s")
+}
+report() {
+  printf '\n== %d s in all\n' $((SECONDS - started))
+  ((${#times[@]} == 0)) || printf '%s\n' "${times[@]}"
+}
+trap report EXIT
+
+part check make --no-print-directory check
+part data .venv/bin/python -m shardwise.examples.datasets fashion-mnist shakespeare
+for folder in unit chart observability local cluster; do
+  part $folder .venv/bin/python -m pytest --durations=10 "tests/$folder" "$@"
+done
+if ((${#failed[@]})); then
+  printf '\nfailed: %s\n' "${failed[*]}"
+  exit 1
+fi

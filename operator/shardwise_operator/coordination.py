@@ -73,11 +73,16 @@ class Coordination:
             adoption_seconds=grace_seconds,
         )
 
-    async def start(self, port: int, context: SSLContext) -> int:
+    async def start(self, port: int, context: SSLContext | None, host: str = "") -> int:
+        """Listen, on every address where no host is named; gives the port, as the coordinator.
+
+        Raises:
+            OSError: the address cannot be had.
+        """
         # asyncio holds a read buffer of this size for each TLS connection, 256 KiB by default;
         # our messages are small, and there may be thousands of workers.
         asyncio.sslproto.SSLProtocol.max_size = TLS_READ_BYTES
-        return await self._coordinator.start("", port, context)
+        return await self._coordinator.start(host, port, context)
 
     async def stop(self) -> None:
         await self._coordinator.stop()

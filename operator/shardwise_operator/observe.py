@@ -57,6 +57,8 @@ class PodView:
     """The termination message: JSON where the worker wrote it."""
     finished_at: datetime | None = None
     created_at: datetime | None = None
+    given_at: datetime | None = None
+    """When it was given to its node; None once the node's kubelet has taken note of it."""
     node_lost: bool = False
     """Its node does not report any more: the pod's state is the last that was known."""
     disrupted: str = ""
@@ -205,6 +207,7 @@ def pod_view(raw: Raw) -> PodView | None:
         termination=ended.get("message") or "",
         finished_at=parse_time(ended.get("finishedAt")) or _last_change(status),
         created_at=parse_time(meta.get("creationTimestamp")),
+        given_at=_given_at(status),
         node_lost=_node_lost(status),
         disrupted=_disrupted(status),
         trainer=parse_object((meta.get("annotations") or {}).get(names.ACCEPTED_TRAINER)),
@@ -283,12 +286,23 @@ def _conditions(status: Raw) -> dict[str, Raw]:
     return {str(c.get("type")): c for c in status.get("conditions") or ()}
 
 
+def _true(condition: Raw) -> bool:
+    return condition.get("status") == "True"
+
+
 def _last_change(status: Raw) -> datetime | None:
     """When a pod that ended without a container's word was last heard of, for example evicted."""
     if status.get("phase") not in ("Failed", "Succeeded"):
         return None
     times = (parse_time(c.get("lastTransitionTime")) for c in _conditions(status).values())
     return max((time for time in times if time is not None), default=None)
+
+
+def _given_at(status: Raw) -> datetime | None:
+    if status.get("phase") not in (None, "Pending") or status.get("startTime"):
+        return None
+    scheduled = _conditions(status).get("PodScheduled") or {}
+    return parse_time(scheduled.get("lastTransitionTime")) if _true(scheduled) else None
 
 
 def _node_lost(status: Raw) -> bool:
@@ -308,7 +322,7 @@ def _node_lost(status: Raw) -> bool:
 
 def _disrupted(status: Raw) -> str:
     found = _conditions(status).get("DisruptionTarget") or {}
-    if found.get("status") != "True":
+    if not _true(found):
         return ""
     return str(found.get("reason") or "DisruptionTarget")
 

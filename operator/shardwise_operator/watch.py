@@ -194,6 +194,7 @@ def trimmed(raw: Pod) -> Pod:
             "phase": status.get("phase"),
             "reason": status.get("reason"),
             "message": status.get("message"),
+            "startTime": status.get("startTime"),
             "conditions": [
                 condition
                 for condition in status.get("conditions") or ()

@@ -40,12 +40,13 @@ def test_images_run_as_nobody_by_an_exec_entrypoint(target: str) -> None:
 
 
 @pytest.mark.parametrize("target", ["operator", "trainer"])
-def test_dependencies_are_installed_before_sources_are_copied(target: str) -> None:
-    body = stage(f"build-{target}")
-    install = re.search(rf'"\.\[{target}[],]', body)
-    assert install is not None
-    assert install.start() < body.index("COPY trainer")
-    assert "--constraint requirements/lock.txt" in body
+def test_dependencies_and_sources_are_layers_of_their_own(target: str) -> None:
+    dependencies, body = stage(f"build-{target}"), stage(target)
+    assert re.search(rf'"\.\[{target}[],]', dependencies)
+    assert "--constraint requirements/lock.txt" in dependencies
+    assert "COPY trainer" not in dependencies
+    assert "COPY trainer" in stage("build-source")
+    assert body.index(f"--from=build-{target} ") < body.index("--from=build-source ")
 
 
 def test_nothing_is_fetched_by_a_moving_name() -> None:

@@ -7,9 +7,14 @@ is left of an earlier job of the same name. Pure.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from itertools import count, islice
 
 from shardwise_operator.observe import Observed, PodView
+
+HEED_WAIT = timedelta(seconds=60)
+"""A kubelet takes note of a pod at once. The scheduler gives pods to a dead node until the node
+controller has noticed, after 40 to 50 seconds; by then their replacements go elsewhere."""
 
 
 def vacant_indices(observed: Observed, wanted: int) -> tuple[int, ...]:
@@ -35,6 +40,18 @@ def surplus(observed: Observed, desired: int, standby: int) -> tuple[PodView, ..
 
     living = sorted((pod for pod in observed.pods if pod.living), key=last_to_go)
     return tuple(living[max(desired + standby, 0) :])
+
+
+def unheeded(observed: Observed) -> tuple[tuple[PodView, ...], timedelta | None]:
+    """Living pods that their node has taken no note of for too long, as a dead one does not; and
+    the time until the next one is to be counted in. Kubernetes itself waits five minutes."""
+    waits = [
+        (pod, HEED_WAIT - (observed.now - pod.given_at))
+        for pod in observed.pods
+        if pod.living and pod.given_at is not None
+    ]
+    over = tuple(pod for pod, wait in waits if wait <= timedelta())
+    return over, min((wait for _, wait in waits if wait > timedelta()), default=None)
 
 
 def unreachable(observed: Observed) -> tuple[PodView, ...]:

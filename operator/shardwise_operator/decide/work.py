@@ -32,7 +32,7 @@ from shardwise_operator.decide.failures import (
     pod_failure,
 )
 from shardwise_operator.decide.outcome import Failed, Succeeded, Wait, outcome
-from shardwise_operator.decide.pods import surplus, unreachable, vacant_indices
+from shardwise_operator.decide.pods import surplus, unheeded, unreachable, vacant_indices
 from shardwise_operator.decide.recovery import recovery_status, set_checkpointed
 from shardwise_operator.decide.restarts import NOTED_POLL, obsolete, restarts, stall_noted
 from shardwise_operator.decide.status import (
@@ -181,6 +181,10 @@ class Work:
             extra = surplus(observed, self.accepted.desired, self.accepted.standby)
             self._delete(extra, "is not wanted any more")
             self._delete(unreachable(observed), "is on a dead node")
+            late, wait = unheeded(observed)
+            self._delete(late, "was given to a node that takes no note of it")
+            if wait is not None:
+                self.requeues.append(wait)
         if not observed.settled:
             self.requeues.append(UNSETTLED_POLL)
         return (

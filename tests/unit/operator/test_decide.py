@@ -227,6 +227,22 @@ def test_a_pod_stuck_on_a_dead_node_keeps_its_index_and_holds_nothing_up():
     assert world.condition("Degraded")["status"] == "False"
 
 
+def test_a_pod_given_to_a_dead_node_is_replaced_after_a_minute():
+    world = World()
+    world.settle()
+    world.pod(1, node="node1", given_at=world.now)
+    assert world.settle().requeue_after == timedelta(seconds=60)
+    world.dead_nodes.add("node1")
+    world.pass_time(59)
+    assert world.settle().requeue_after == timedelta(seconds=1)
+    assert not world.pods["digits-1"].deleting
+    world.pass_time(1)
+    world.settle()
+    assert world.pods["digits-1"].deleting
+    assert world.created == [0, 1, 2, 3, 4]
+    assert "restarts" not in world.status
+
+
 def test_a_silent_nodes_worker_that_the_coordinator_hears_is_left_in_peace():
     world = World()
     world.train()

@@ -46,6 +46,15 @@ def test_a_silent_node_shows_in_its_pods(conditions, lost):
     assert pod(conditions).node_lost is lost
 
 
+def test_a_pod_is_given_to_a_node_until_its_kubelet_takes_note_of_it():
+    given = [condition("PodScheduled", "True")]
+    assert pod(given, phase="Pending").given_at == parse_time(TIME)
+    assert pod(given, phase="Pending", startTime=TIME).given_at is None
+    assert pod([condition("PodScheduled", "False")], phase="Pending").given_at is None
+    assert pod(given, phase="Running").given_at is None
+    assert pod(phase="Pending").given_at is None
+
+
 def test_the_node_controllers_word_is_taken():
     assert pod(reason="NodeLost").node_lost
 

@@ -199,7 +199,7 @@ class ToyCluster:
         self.jobs.put(await self.cluster.create("optimizationjobs", KEY[0], body))
 
     async def listen(self) -> None:
-        self.port = await self.coordination.start(0, None)  # type: ignore[arg-type]
+        self.port = await self.coordination.start(0, None, "127.0.0.1")
 
     async def stop(self) -> None:
         for task in self.tasks.values():

@@ -93,6 +93,7 @@ class Worker:
         self.succeeded = False
         """The result is written; what is left is to tell of it."""
         self._reported_at, self._reported_step = 0.0, -1
+        self._reported_stage = ""
         self._together = False
         self.left_behind = ""
         """Where a failure leaves what was done before it, as the end of a sentence."""
@@ -326,17 +327,19 @@ class Worker:
         return done.flag
 
     def _report(self, *, force: bool = False) -> None:
-        """Rank 0 tells how far it is: at its first step, every so often, and when asked to."""
+        """Rank 0 tells how far it is: at its first step, every so often, at each stage after the
+        training, however short, and when asked to."""
         if self.membership.group.rank != 0:
             self.ledger.forget()
             return
         training = self.work.training
         assert self.assignment is not None
-        now, step = time.monotonic(), training.steps_done
+        now, step, stage = time.monotonic(), training.steps_done, self.work.stage
         then, before = self._reported_at, self._reported_step
-        if then and not force and now - then < self.assignment.report_seconds:
+        news = force or stage != self._reported_stage
+        if then and not news and now - then < self.assignment.report_seconds:
             return
-        self._reported_at, self._reported_step = now, step
+        self._reported_at, self._reported_step, self._reported_stage = now, step, stage
         steps, batch = step - before, training.plan.batch_size
         rate = steps * batch / (now - then) if then and now > then and steps > 0 else 0.0
         self.control.send(
@@ -348,7 +351,7 @@ class Worker:
                 loss=training.history.last_loss or 0.0,
                 samples_per_second=rate,
                 metrics=training.history.last_metrics,
-                stage=self.work.stage,
+                stage=stage,
                 seconds=self.ledger.take(),
             )
         )

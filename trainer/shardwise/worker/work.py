@@ -99,7 +99,13 @@ class Work:
     @property
     def stage(self) -> str:
         """What is under way besides training, for people; empty while it trains."""
-        return "" if self.pipeline is None else f"compression: {self.pipeline.step_name}"
+        if self._compression is None or not self.trained:
+            return ""
+        from shardwise.compression.pipeline import BASELINE
+
+        if self.pipeline is None:
+            return f"compression: {BASELINE}"
+        return f"compression: {'export' if self.pipeline.done else self.pipeline.step_name}"
 
     def join(self, group: Group, furthest: int) -> None:
         """Take part in a group whose furthest member is at that position.
