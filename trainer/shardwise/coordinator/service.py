@@ -140,8 +140,7 @@ class Coordinator:
         self._unix_offset = 0.0
 
     async def start(self, host: str, port: int, ssl: SSLContext | None = None) -> int:
-        """Listen; port 0 picks a free one. Gives the port, of one address where there are more: with
-        port 0 and no host, IPv4 and IPv6 each get another one.
+        """Listen; port 0 picks a free one. Gives the port: that of IPv4, where there are more.
 
         Raises:
             OSError: the address cannot be had.
