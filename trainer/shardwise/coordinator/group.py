@@ -318,7 +318,9 @@ class Group:
         """A worker that the group does not know takes its place."""
         generations = self._generations
         in_group = hello.phase not in ("loading", "ready")
-        if generations.adoption is None and in_group and not generations.group():
+        # One that was put out for standing still stands still, whatever group it says it is in.
+        fine = hello.worker not in generations.trouble.barred(now)
+        if generations.adoption is None and in_group and fine and not generations.group():
             # All connections ended, not the workers: e.g. this machine was cut off.
             generations.adoption = Adoption(now + RESEAT_SECONDS)
             generations.running = generations.forming = generations.hard_at = None
