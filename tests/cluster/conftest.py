@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -23,28 +23,37 @@ RIG = HERE / "rig"
 sys.path[:0] = [str(RIG), str(HERE)]
 
 import progress  # noqa: E402
+import slow  # noqa: E402
 from images import Image, build, load  # noqa: E402
+from jobs import local_result  # noqa: E402
 from kubectl import Kubectl  # noqa: E402
-from progress import say  # noqa: E402
+from progress import call, say  # noqa: E402
 
 RUN = Path("/run/kube-lab")
 SYSTEM = "shardwise-system"
-TEST_SECONDS = 420
-UP_SECONDS = 900
-# The pod that follows a killed operator's waits for the lease to run out: not for 15 s each time.
-LEASE = [
-    f"operator.lease.{key}Seconds={n}" for key, n in (("duration", 5), ("renew", 4), ("retry", 1))
-]
+TEST_SECONDS = 900
+UP_SECONDS = 1800
+"""For the cluster; with Kubernetes to be built, about seven minutes of a quiet machine."""
+FIRST_SECONDS = 5400
+"""The first test pays for the cluster and the images."""
 _facts: dict[str, str] = {}
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> Generator[None]:
     progress.capture.append(config.pluginmanager.getplugin("capturemanager"))
-    for item in items:
-        if item.path.is_relative_to(HERE):
-            item.add_marker(pytest.mark.cluster)
-            # The first test pays for the cluster and the images.
-            item.add_marker(pytest.mark.timeout(TEST_SECONDS + UP_SECONDS))
+    for item in _ours(items):
+        item.add_marker(pytest.mark.cluster)
+        item.add_marker(pytest.mark.timeout(TEST_SECONDS))
+    yield
+    for item in _ours(items)[:1]:  # of those that are left
+        item.add_marker(pytest.mark.timeout(FIRST_SECONDS), append=False)
+
+
+def _ours(items: list[pytest.Item]) -> list[pytest.Item]:
+    return [item for item in items if item.path.is_relative_to(HERE)]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -57,17 +66,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.line(f"{name}: {value}")
 
 
-def _rig(*arguments: str) -> str:
-    done = subprocess.run(
-        [str(RIG / "cluster"), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=UP_SECONDS,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"cluster {' '.join(arguments)}: {done.stdout}{done.stderr}")
-    return done.stdout
+def _rig(*arguments: str) -> None:
+    call([str(RIG / "cluster"), *arguments], UP_SECONDS)
 
 
 def _answers(kubeconfig: Path) -> bool:
@@ -112,9 +112,9 @@ def images(cluster: Kubectl) -> dict[str, Image]:
     if not cluster.kubeconfig.is_relative_to(RUN):
         pytest.skip("set SHARDWISE_OPERATOR_IMAGE and SHARDWISE_TRAINER_IMAGE for this cluster")
     before = time.monotonic()
-    images = build(say)
+    images = build(say, call)
     for image in images.values():
-        load(image, RUN, say)
+        load(image, RUN, say, call)
     _facts["images built and loaded"] = f"{time.monotonic() - before:.0f} s"
     return images
 
@@ -138,8 +138,6 @@ def release(cluster: Kubectl, images: dict[str, Image]) -> Iterator[Kubectl]:
         "--create-namespace",
         "--set-string",
         ",".join(settings),
-        "--set",
-        ",".join(LEASE),
         "--wait",
         "--timeout=180s",
     )
@@ -150,6 +148,19 @@ def release(cluster: Kubectl, images: dict[str, Image]) -> Iterator[Kubectl]:
         _facts[f"restarts of {pod['metadata']['name']}"] = str(
             sum(status["restartCount"] for status in statuses)
         )
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Future[str]]:
+    """The weights' hash of a local run of the slow job's digits, to which nothing happens; it runs
+    beside the first test that asks for it. On any number of workers it is the same."""
+
+    def run() -> str:
+        folder = tmp_path_factory.mktemp("undisturbed")
+        return str(local_result(slow.plain_job("plain"), folder, workers=1)["weightsSha256"])
+
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(run)
 
 
 @pytest.fixture

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import yaml
-from kubectl import Kubectl
+from kubectl import WAIT_SECONDS, Kubectl
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "manifests" / "examples"
@@ -79,30 +80,24 @@ def ended(found: Job) -> bool:
     return state(found) in ("Succeeded", "Failed")
 
 
-def wait_ended(kubectl: Kubectl, name: str, seconds: float = 120) -> Job:
-    return kubectl.wait_for("the job ends", KIND, name, ended, seconds)
+def over(found: Job) -> bool:
+    """Whether nothing more will come of it."""
+    return ended(found) or state(found) == "Invalid"
 
 
-def percent(found: Job) -> int:
-    return int(found.get("status", {}).get("progress", {}).get("percent", 0))
+def wait_job(
+    kubectl: Kubectl,
+    name: str,
+    what: str,
+    accept: Callable[[Job], Any],
+    seconds: float = WAIT_SECONDS,
+) -> Job:
+    """The job once `accept` holds for it; fails at once where the job has ended otherwise."""
+    return kubectl.wait_for(what, KIND, name, accept, seconds, vain=over)
 
 
-def wait_percent(kubectl: Kubectl, name: str, least: int, stall_seconds: float = 120) -> Job:
-    """The job once this much of it is done, however long that takes while it gets on at all."""
-    found: Job = {}
-    while percent(found) < least:
-        done = found.get("status", {}).get("progress", {}).get("step", 0)
-        found = kubectl.wait_for(
-            f"{name} gets on, past step {done}, to {least} %",
-            KIND,
-            name,
-            lambda now, done=done: (  # type: ignore[misc]
-                now.get("status", {}).get("progress", {}).get("step", 0) > done
-                or percent(now) >= least
-            ),
-            stall_seconds,
-        )
-    return found
+def wait_ended(kubectl: Kubectl, name: str, seconds: float = WAIT_SECONDS) -> Job:
+    return wait_job(kubectl, name, "the job ends", ended, seconds)
 
 
 def assert_succeeded(found: Job) -> None:

@@ -12,7 +12,6 @@ from operators import OPERATOR, running_operator
 
 RIG = Path(__file__).parent / "rig"
 RIG_SECONDS = 120
-NODE_SECONDS = 90
 
 
 def spare_node(release: Kubectl) -> str:
@@ -45,7 +44,7 @@ def node_down(release: Kubectl, name: str) -> Iterator[None]:
         yield
     finally:
         rig("start-node")
-        wait_until(f"{name} is back", lambda: node_ready(release, name), seconds=NODE_SECONDS)
+        wait_until(f"{name} is back", lambda: node_ready(release, name))
 
 
 def on_node(namespace: Kubectl, name: str, node: str) -> list[str]:

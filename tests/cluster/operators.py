@@ -14,8 +14,6 @@ from kubectl import Kubectl, wait_until
 
 OPERATOR = "app.kubernetes.io/component=operator"
 DEPLOYMENT = "shardwise"
-READY_SECONDS = 120
-GONE_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +50,7 @@ def running_operator(release: Kubectl) -> tuple[str, Container]:
         found = container(pods[0])
         return (pods[0]["metadata"]["name"], found) if found else None
 
-    return wait_until("one operator runs and is ready", probe, seconds=READY_SECONDS)
+    return wait_until("one operator runs and is ready", probe)
 
 
 def kill_operator(release: Kubectl, point: str) -> Kill:
@@ -63,7 +61,7 @@ def kill_operator(release: Kubectl, point: str) -> Kill:
     name, victim = running_operator(release)
     victim.kill()
     before = time.monotonic()
-    wait_until(f"process {victim.pid} is gone", lambda: not victim.alive(), seconds=GONE_SECONDS)
+    wait_until(f"process {victim.pid} is gone", lambda: not victim.alive())
     release.run("delete", "pod", name, "--grace-period=0", "--force")
     _, successor = running_operator(release)
     assert successor.identity != victim.identity
@@ -78,9 +76,9 @@ def operator_ready(release: Kubectl) -> bool:
 @contextmanager
 def operator_away(release: Kubectl) -> Iterator[None]:
     release.run("scale", "deployment", DEPLOYMENT, "--replicas=0")
-    wait_until("the operator is gone", lambda: not release.list("pods", OPERATOR), seconds=60)
+    wait_until("the operator is gone", lambda: not release.list("pods", OPERATOR))
     try:
         yield
     finally:
         release.run("scale", "deployment", DEPLOYMENT, "--replicas=1")
-        wait_until("the operator is back", lambda: operator_ready(release), seconds=90)
+        wait_until("the operator is back", lambda: operator_ready(release))

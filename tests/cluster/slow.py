@@ -1,7 +1,7 @@
 """A digits job that takes its time until it is told to hurry, and what its status tells.
 
-Slow steps leave room for whatever a test does to the workers, and put little load on the machine.
-The weights are those of plain digits: only time is added.
+Slow steps leave room for whatever a test does to the workers, however slow the machine is, and put
+little load on it. The weights are those of plain digits: only time is added.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from containers import Container, container, empty_dir
-from jobs import KIND, Job, job
+from jobs import KIND, Job, job, wait_job
 from kubectl import Kubectl
 from progress import say
 
@@ -27,15 +27,18 @@ import time
 
 from shardwise.examples import digits
 
+OPEN = pathlib.Path("/output/open")
 HURRY = pathlib.Path("/output/hurry")
 
 
-def task():
+def task(held: int = 0):
+    while held and not OPEN.exists():
+        time.sleep(0.05)
     plain = digits.task()
 
     def slow(model, batch):
         if not HURRY.exists():
-            time.sleep(0.15)
+            time.sleep(0.25)
         return plain.loss(model, batch)
 
     return dataclasses.replace(plain, loss=slow)
@@ -47,14 +50,19 @@ def plain_job(name: str, workers: int = 4) -> Job:
     return job(name, workers=workers, epochs=EPOCHS)
 
 
-def start(namespace: Kubectl, name: str, **spec: Any) -> None:
-    """Applies the slow job; `spec` changes its spec, `workers` its spec.workers."""
+def start(namespace: Kubectl, name: str, held: bool = False, **spec: Any) -> None:
+    """Applies the slow job; `spec` changes its spec, `workers` its spec.workers.
+
+    Args:
+        held: its workers load no task until they are let in.
+    """
     code = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "slow"}}
     namespace.apply({**code, "data": {"slow_digits.py": CODE}})
     manifest = plain_job(name)
     manifest["spec"]["trainer"] |= {
         "entrypoint": "slow_digits:task",
         "codeFrom": {"configMap": "slow"},
+        "parameters": {"held": int(held)},
     }
     manifest["spec"]["workers"] |= {
         "detectionMilliseconds": DETECTION_MILLISECONDS,
@@ -64,16 +72,36 @@ def start(namespace: Kubectl, name: str, **spec: Any) -> None:
     namespace.apply(manifest)
 
 
+def let_in(namespace: Kubectl, name: str) -> None:
+    """Its workers, which were held, load their task."""
+    _touch(namespace, name, "open")
+
+
 def hurry(namespace: Kubectl, name: str) -> None:
     """From now on its steps take as long as they take."""
+    _touch(namespace, name, "hurry")
+
+
+def _touch(namespace: Kubectl, name: str, file: str) -> None:
     for pod in namespace.pods(name):
         folder = empty_dir(pod, "output")
         if folder.exists():
-            (folder / "hurry").touch()
+            (folder / file).touch()
+
+
+def gets_on(namespace: Kubectl, name: str) -> Job:
+    """The job once its status tells of a step beyond that of now."""
+    before = step(namespace.get(KIND, name) or {})
+    what = f"a step beyond {before} is told of"
+    return wait_job(namespace, name, what, lambda now: step(now) > before)
 
 
 def members(found: Job) -> int:
     return int(found.get("status", {}).get("workers", {}).get("members") or 0)
+
+
+def generation(found: Job) -> int:
+    return int(found.get("status", {}).get("workers", {}).get("generation") or 0)
 
 
 def step(found: Job) -> int:
@@ -87,20 +115,29 @@ def causes(found: Job) -> dict[str, int]:
 
 
 def trains_on(
-    namespace: Kubectl, name: str, workers: int, counts: dict[str, int], what: str = ""
+    namespace: Kubectl,
+    name: str,
+    workers: int,
+    counts: dict[str, int],
+    what: str = "",
+    above: int = -1,
 ) -> Job:
-    """The job once so many workers train, past the step of now, with at least these counts."""
+    """The job once so many workers train, past the step of now, with at least these counts.
+
+    Args:
+        above: the generation that is over.
+    """
     before = step(namespace.get(KIND, name) or {})
-    found = namespace.wait_for(
-        f"{workers} workers train past step {before}, with {counts}",
-        KIND,
+    found = wait_job(
+        namespace,
         name,
+        f"{workers} workers train past step {before}, with {counts}",
         lambda now: (
             members(now) == workers
+            and generation(now) > above
             and step(now) > before
             and all(causes(now).get(cause, 0) >= count for cause, count in counts.items())
         ),
-        seconds=150,
     )
     if what:
         tell(what, found)

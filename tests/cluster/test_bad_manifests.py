@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from jobs import KIND, Job, condition, ended, job
+from jobs import Job, condition, job, wait_ended, wait_job
 from kubectl import Kubectl
 
 
@@ -113,12 +113,11 @@ def test_is_refused_or_told_of_with_the_remedy(applied, mistake: str) -> None:
         assert field in refusals[mistake] and remedy in refusals[mistake]
         return
     name = manifest["metadata"]["name"]
-    found = kubectl.wait_for(
-        "the job is not accepted",
-        KIND,
+    found = wait_job(
+        kubectl,
         name,
+        "the job is not accepted",
         lambda seen: condition(seen, "Accepted").get("status") == "False",
-        seconds=30,
     )
     accepted = condition(found, "Accepted")
     assert accepted["reason"] == reason
@@ -131,12 +130,11 @@ def test_is_refused_or_told_of_with_the_remedy(applied, mistake: str) -> None:
 def test_is_told_of_when_it_shows(applied, mistake: str) -> None:
     kubectl, _ = applied
     manifest, reasons, words = FOUND[mistake]
-    found = kubectl.wait_for(
-        f"the reason is one of {reasons}",
-        KIND,
+    found = wait_job(
+        kubectl,
         manifest["metadata"]["name"],
+        f"the reason is one of {reasons}",
         lambda seen: seen.get("status", {}).get("reason") in reasons,
-        seconds=90,
     )
     for word in words:
         assert word in found["status"]["message"], found["status"]
@@ -158,7 +156,7 @@ def test_an_error_in_the_users_code_ends_in_status(namespace: Kubectl) -> None:
         }
     )
     namespace.apply(job("prices", entrypoint="prices:task", codeFrom={"configMap": "my-code"}))
-    found = namespace.wait_for("the job ends", KIND, "prices", ended)
+    found = wait_ended(namespace, "prices")
     assert found["status"]["state"] == "Failed"
     assert found["status"]["reason"] == "UserCodeFailed"
     failure = found["status"]["lastFailure"]

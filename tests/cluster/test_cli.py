@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from jobs import KIND, Job, job, wait_ended
+from jobs import KIND, Job, job, wait_ended, wait_job
 from kubectl import Kubectl
 from tools import tool
 
@@ -105,10 +105,10 @@ def test_logs_of_all_ranks(namespace: Kubectl, shardwise: Shardwise) -> None:
 
 def test_a_job_that_cannot_start_is_explained(namespace: Kubectl, shardwise: Shardwise) -> None:
     shardwise.submit(job("nowhere", image="registry.invalid/none:1"))
-    found = namespace.wait_for(
-        "the operator tells of the image",
-        KIND,
+    found = wait_job(
+        namespace,
         "nowhere",
+        "the operator tells of the image",
         lambda found: found.get("status", {}).get("reason") == "ImagePullFailed",
     )
     explained = shardwise.run("explain", "nowhere")

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jobs import KIND, assert_restricted, assert_succeeded, example, job, local_result, wait_ended
+from jobs import (
+    assert_restricted,
+    assert_succeeded,
+    example,
+    job,
+    local_result,
+    wait_ended,
+    wait_job,
+)
 from kubectl import Kubectl
 
 
@@ -13,10 +21,10 @@ def test_digits_trains_over_both_nodes_to_the_bytes_of_local_mode(
 ) -> None:
     manifest = example("digits")
     namespace.apply(manifest)
-    seen = namespace.wait_for(
-        "progress shows while it trains",
-        KIND,
+    seen = wait_job(
+        namespace,
         "digits",
+        "progress shows while it trains",
         lambda found: found.get("status", {}).get("progress", {}).get("percent", 0) > 0,
     )
     assert seen["status"]["workers"]["summary"] == "4/4"

@@ -30,7 +30,9 @@ ARGUMENTS = {
         "DATASETS=dataset-fashion-mnist",
     ],
 }
-BUILD_SECONDS = 900
+BUILD_SECONDS = 1800
+Call = Callable[..., str]
+"""Runs a command within so many seconds, in the folder `cwd`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,26 +62,13 @@ def source_hash(root: Path = ROOT) -> str:
     return digest.hexdigest()[:12]
 
 
-def _script(*arguments: str, seconds: float = BUILD_SECONDS) -> None:
-    done = subprocess.run(
-        [str(RIG / arguments[0]), *arguments[1:]],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=seconds,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(arguments)}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
-
-
 def _built(image: Image) -> bool:
     return not subprocess.run(
         [str(RIG / "image"), "has", str(image)], check=False, timeout=60
     ).returncode
 
 
-def build(say: Callable[[str], None]) -> dict[str, Image]:
+def build(say: Callable[[str], None], call: Call) -> dict[str, Image]:
     """Both images by target, built unless they are there."""
     tag = source_hash()
     images = {target: Image(f"localhost/shardwise-{target}", tag) for target in ARGUMENTS}
@@ -87,13 +76,16 @@ def build(say: Callable[[str], None]) -> dict[str, Image]:
         if _built(image):
             continue
         say(f"building {image}")
-        _script("image", "base", BASE)
-        _script("image", "build", str(image), target, *ARGUMENTS[target])
-        _script("image", "prune", image.repository, tag)
+        for arguments in (
+            ("base", BASE),
+            ("build", str(image), target, *ARGUMENTS[target]),
+            ("prune", image.repository, tag),
+        ):
+            call([str(RIG / "image"), *arguments], BUILD_SECONDS, cwd=ROOT)
     return images
 
 
-def load(image: Image, run: Path, say: Callable[[str], None]) -> None:
+def load(image: Image, run: Path, say: Callable[[str], None], call: Call) -> None:
     """Puts the image on every node of the rig's cluster that has it not."""
     sockets = sorted(run.glob("node*/containerd.sock"))
     wanting = [socket for socket in sockets if not _on_node(socket, image)]
@@ -102,8 +94,8 @@ def load(image: Image, run: Path, say: Callable[[str], None]) -> None:
     say(f"loading {image} on {len(sockets)} nodes")
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as folder:
         archive = Path(folder, "image.tar")
-        _script("image", "save", str(image), str(archive))
-        _script("cluster", "load", str(archive))
+        call([str(RIG / "image"), "save", str(image), str(archive)], BUILD_SECONDS)
+        call([str(RIG / "cluster"), "load", str(archive)], BUILD_SECONDS)
 
 
 def _on_node(socket: Path, image: Image) -> bool:

@@ -5,11 +5,15 @@ Every call has a time limit, and every failure says what was called and what it 
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
+import select
 import subprocess
+import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,8 +21,10 @@ from typing import Any, TypeVar
 from tools import tool
 
 T = TypeVar("T")
-CALL_SECONDS = 60.0
-POLL_SECONDS = 0.25
+CALL_SECONDS = 120.0
+POLL_SECONDS = 0.5
+WAIT_SECONDS = 240.0
+"""For what takes seconds on a quiet machine: other work may have the cores for minutes."""
 
 
 class CallError(AssertionError):
@@ -26,7 +32,11 @@ class CallError(AssertionError):
 
 
 def wait_until(
-    what: str, probe: Callable[[], T | None], *, seconds: float, poll: float = POLL_SECONDS
+    what: str,
+    probe: Callable[[], T | None],
+    *,
+    seconds: float = WAIT_SECONDS,
+    poll: float = POLL_SECONDS,
 ) -> T:
     """The first truthy answer of `probe`; fails with its last answer when the time is over."""
     end = time.monotonic() + seconds
@@ -37,6 +47,46 @@ def wait_until(
         if time.monotonic() > end:
             raise AssertionError(f"not within {seconds:.0f} s: {what}; last seen: {answer!r}")
         time.sleep(poll)
+
+
+def _documents(watch: subprocess.Popen[bytes], end: float) -> Iterator[dict[str, Any]]:
+    """The JSON documents that the process writes, until it or the time ends."""
+    assert watch.stdout is not None
+    decoder, read, text = json.JSONDecoder(), codecs.getincrementaldecoder("utf-8")(), ""
+    while select.select([watch.stdout], [], [], max(0.0, end - time.monotonic()))[0]:
+        data = os.read(watch.stdout.fileno(), 1 << 20)
+        if not data:
+            return
+        text = (text + read.decode(data)).lstrip()
+        while text:
+            try:
+                document, length = decoder.raw_decode(text)
+            except ValueError:
+                break  # The rest of it is on its way.
+            yield document
+            text = text[length:].lstrip()
+
+
+@contextmanager
+def watched(kubectl: Kubectl, template: str, *objects: str) -> Iterator[Callable[[], list[str]]]:
+    """A line of this jsonpath template for every state of the objects, however short it lasts.
+
+    Args:
+        objects: as `kubectl get` takes them.
+    """
+    command = kubectl.command("get", *objects, "--watch", f'--output=jsonpath={template}{{"\\n"}}')
+    with tempfile.NamedTemporaryFile("w+") as out:
+        watch = subprocess.Popen(command, stdout=out, env=kubectl.environment())
+        try:
+
+            def seen() -> list[str]:
+                assert watch.poll() is None, f"the watch has ended: {' '.join(command)}"
+                return Path(out.name).read_text().splitlines()
+
+            yield seen
+        finally:
+            watch.terminate()
+            watch.wait(timeout=CALL_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,20 +157,43 @@ class Kubectl:
         kind: str,
         name: str,
         accept: Callable[[dict[str, Any]], Any],
-        seconds: float = 120,
+        seconds: float = WAIT_SECONDS,
+        vain: Callable[[dict[str, Any]], Any] = lambda found: False,
     ) -> dict[str, Any]:
-        """The object once `accept` holds for it; else fails with what the object's status was."""
-        last: dict[str, Any] | None = None
+        """The object once `accept` holds for it; else fails with what the object's status was.
+
+        Args:
+            vain: whether `accept` can never hold any more; the wait ends at once.
+        """
+        last: dict[str, Any] = {}
+        why = f"not within {seconds:.0f} s"
+        for last in self.states(kind, name, seconds):
+            if accept(last):
+                return last
+            if vain(last):
+                why = "it cannot come any more"
+                break
+        status = json.dumps(last.get("status"), indent=1)
+        raise AssertionError(f"{why}: {what}; {kind} {name} has {status}")
+
+    def states(self, kind: str, name: str, seconds: float) -> Iterator[dict[str, Any]]:
+        """The object as it is, then each of its changes, for so long; also while there is none yet.
+
+        None is missed, however short it lasts, and to wait for one costs nothing.
+        """
+        command = self.command("get", kind, name, "--watch", "--output=json", "--ignore-not-found")
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            last = self.get(kind, name)
-            if last is not None and accept(last):
-                return last
-            time.sleep(POLL_SECONDS)
-        status = json.dumps((last or {}).get("status"), indent=1)
-        raise AssertionError(f"not within {seconds:.0f} s: {what}; {kind} {name} has {status}")
+            with subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=self.environment()
+            ) as watch:
+                try:
+                    yield from _documents(watch, end)
+                finally:
+                    watch.kill()
+            time.sleep(POLL_SECONDS)  # There is no such object yet, or the watch was ended.
 
-    def gone(self, kinds: Iterable[str], selector: str, seconds: float = 60) -> None:
+    def gone(self, kinds: Iterable[str], selector: str, seconds: float = WAIT_SECONDS) -> None:
         """Waits until no object of these kinds has the labels."""
         for kind in kinds:
             wait_until(
