@@ -100,6 +100,8 @@ def test_workers_leave_and_come_at_random(name):
     number = chaos.count(50)
     steps = 240 + 40 * number if name == "digits" else 160 + 20 * number
     listed = chaos.faults(SEED, steps=steps, workers=WORKERS, counts={"leave": number})
+    # In turn, so that no worker is asked twice before it has left.
+    listed = [f"leave:{n % WORKERS}@{fault.partition('@')[2]}" for n, fault in enumerate(listed)]
     joined = 0
 
     async def bring_back(local: LocalRun) -> None:
@@ -119,6 +121,9 @@ def test_workers_leave_and_come_at_random(name):
                     later = chaos.step(local) + dice.randrange(20)
                     await chaos.until(lambda later=later: chaos.step(local) >= later, "some steps")
                     local.add_worker(index)
+                    # Else its next leave could find it gone before it has come.
+                    come = lambda index=index: index in chaos.processes(local)  # noqa: E731
+                    await chaos.until(come, f"worker {index} comes")
                     joined += 1
 
     job = chaos.manifest(steps, name)
