@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
-from jobs import KIND, LOCAL_SECONDS, Job, condition, ended, job
+from jobs import KIND, LOCAL_SECONDS, Job, condition, ended, job, wait_ended, wait_job
 from kubectl import Kubectl, wait_until
 from operators import kill_operator, on_rig
 from progress import say
@@ -81,11 +81,11 @@ def volume(namespace: Kubectl, tmp_path: Path) -> Iterator[Path]:
 
 def wait_over(namespace: Kubectl, name: str, count: int) -> Job:
     """The job once so many of its tasks have ended, and it has not ended itself."""
-    found = namespace.wait_for(
-        f"{count} tasks of {name} have ended",
-        KIND,
+    found = wait_job(
+        namespace,
         name,
-        lambda now: over(told(now)) >= count or ended(now),
+        f"{count} tasks of {name} have ended",
+        lambda now: over(told(now)) >= count,
         END_SECONDS,
     )
     assert not ended(found), "the job is too short for what is done to it"
@@ -120,7 +120,7 @@ def test_a_pool_comes_to_the_same_through_kills_of_all_its_parts(
     found = namespace.get(KIND, NAME) or {}
     assert over(told(found)) >= before, "what had ended has ended"
 
-    found = namespace.wait_for("the job ends", KIND, NAME, ended, END_SECONDS)
+    found = wait_ended(namespace, NAME, END_SECONDS)
     status = found["status"]
     assert status["state"] == "Succeeded", status
     counts = ("total", "pending", "running", "succeeded", "failed", "stopped")
@@ -149,12 +149,11 @@ def test_a_parameter_that_the_entrypoint_does_not_take_is_refused_before_any_pod
 ) -> None:
     tasks = {"sweep": {"parameters": [{"name": "wdith", "values": [1, 2]}]}}
     namespace.apply(sweep("misspelt", tasks))
-    found = namespace.wait_for(
-        "the job is not accepted",
-        KIND,
+    found = wait_job(
+        namespace,
         "misspelt",
+        "the job is not accepted",
         lambda seen: condition(seen, "Accepted").get("status") == "False",
-        30,
     )
     message = condition(found, "Accepted")["message"]
     assert "spec.tasks.sweep.parameters[0].name" in message
@@ -184,7 +183,7 @@ def test_a_task_that_fails_fails_alone(namespace: Kubectl) -> None:
     manifest["spec"]["trainer"]["epochs"] = 2
     manifest["spec"]["trainer"]["evaluateEveryEpochs"] = 0
     namespace.apply(manifest)
-    found = namespace.wait_for("the job ends", KIND, "lucky", ended, END_SECONDS)
+    found = wait_ended(namespace, "lucky", END_SECONDS)
     assert found["status"]["state"] == "Succeeded", found["status"]
     assert (told(found)["succeeded"], told(found)["failed"]) == (2, 1)
     failed = next(row for row in told(found)["items"] if row["state"] == "Failed")
@@ -197,7 +196,6 @@ def test_a_task_that_fails_fails_alone(namespace: Kubectl) -> None:
             for event in namespace.list("events")
             if event["involvedObject"]["name"] == "lucky" and event["reason"] == "UserCodeFailed"
         ],
-        seconds=30,
     )
     assert len(events) == 1
     assert "task task-1 failed" in events[0]

@@ -23,13 +23,12 @@ from typing import Any
 import pytest
 import slow
 from jobs import job
-from kubectl import Kubectl, wait_until
+from kubectl import WAIT_SECONDS, Kubectl, wait_until
 from nodes import node_down, spare_node
 from operators import on_rig
 from volumes import claim
 
 NAME = "job"
-WAIT_SECONDS = 240.0
 NODE_GONE_SECONDS = 360.0
 CODE = {
     "raises": """
@@ -117,7 +116,6 @@ def quota(namespace: Kubectl, pods: int) -> None:
     wait_until(
         "the quota is in force",
         lambda: ((namespace.get("resourcequota", "tight") or {}).get("status") or {}).get("hard"),
-        seconds=60,
     )
 
 
@@ -180,7 +178,6 @@ def without_rights(release: Kubectl, namespace: Kubectl, folder: Path) -> Iterat
                     "auth", "can-i", "create", "pods", account, check=False
                 ).stdout.strip()
             ),
-            seconds=60,
         )
 
     allow([verb for verb in verbs if verb != "create"])
