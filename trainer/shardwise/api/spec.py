@@ -32,6 +32,7 @@ OBJECT_NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z
 
 MAX_SHARDS = 1024
 MAX_PODS = 1024
+MAX_PARAMETERS = 64
 COMPRESSION = "compression"
 """The key of spec.compression beside the trainer's fields; see `trainer_json`."""
 TASKS = "tasks"
@@ -70,8 +71,8 @@ class Trainer(SpecModel):
     code_from: CodeSource | None = None
     """codeFrom names where the entrypoint's module comes from when it is not in the image."""
 
-    parameters: Annotated[dict[ParameterName, ParameterValue], Field(max_length=64)] = Field(
-        default_factory=dict, json_schema_extra={"default": {}}
+    parameters: Annotated[dict[ParameterName, ParameterValue], Field(max_length=MAX_PARAMETERS)] = (
+        Field(default_factory=dict, json_schema_extra={"default": {}})
     )
     """parameters are the arguments of the entrypoint, by name. A value is an integer or a
     string; write a fraction in quotes: `learning_rate: "0.05"`."""

@@ -1,8 +1,7 @@
 """What must hold of spec.tasks and CEL cannot say.
 
 Called by `validation`. Pure. Each error names the field, the value and the remedy. The values of a
-sweep are tried one by one on the spec (`tasks_fields`), so that none is refused only when its turn
-comes.
+sweep are tried on the spec (`tasks_values`), so that no task is refused only when its turn comes.
 """
 
 from __future__ import annotations
@@ -19,8 +18,9 @@ from shardwise.api.tasks import (
     SweepParameter,
     Tasks,
 )
-from shardwise.api.tasks_fields import field_errors, item_errors, named, value_errors
+from shardwise.api.tasks_fields import field_errors, named
 from shardwise.api.tasks_ranges import grid_size, range_errors
+from shardwise.api.tasks_values import item_errors, value_errors
 from shardwise.api.types import OptimizationJob
 
 MAX_BYTES = 131_072

@@ -1,25 +1,19 @@
-"""Fields of the spec that a sweep sets: whether they are there, and whether they take the values.
+"""Fields of the spec that a sweep sets: whether they are there.
 
-Pure. What a task's spec would be is `tasks_concrete`'s word; what is accepted there is that of the
-API's own types and rules.
+Pure. Whether they take the values is `tasks_values`.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel
 
-from shardwise.api.compression import Compression
 from shardwise.api.errors import FieldError
-from shardwise.api.explain import children, explain, path
-from shardwise.api.rules import RULES
-from shardwise.api.spec import Trainer, Workers
+from shardwise.api.explain import children
 from shardwise.api.tasks import SweepParameter
-from shardwise.api.tasks_concrete import concrete
 from shardwise.api.types import OptimizationJob
 
 SWEPT = "spec.tasks.sweep.parameters"
@@ -92,89 +86,3 @@ def _get(node: BaseModel, alias: str) -> Any:
         if info.alias == alias:
             return getattr(node, name)
     raise KeyError(alias)
-
-
-def item_errors(job: OptimizationJob) -> Iterator[FieldError]:
-    """Items of a list whose spec would not be accepted as that of a job of its own."""
-    tasks = job.spec.tasks
-    if tasks is None or tasks.list is None or tasks.sweep or _broken(job, *_parts(job)):
-        return
-    for index, item in enumerate(tasks.list):
-        for field, value, problem, remedy in _wrong(job, item.to_json()):
-            yield FieldError(
-                f"spec.tasks.list[{index}]", value, f"makes {field} invalid: {problem}", remedy
-            )
-
-
-def value_errors(job: OptimizationJob) -> Iterator[FieldError]:
-    """Values of a sweep, and ends of its ranges, that the field they set does not take. Each is
-    tried alone: no rule of the spec is about two fields that a sweep can set."""
-    tasks = job.spec.tasks
-    if tasks is None or tasks.sweep is None or tasks.list or _broken(job, *_parts(job)):
-        return
-    for index, parameter in enumerate(tasks.sweep.parameters):
-        if parameter.field is None:
-            continue
-        for where, value in _tried(parameter):
-            wrong = _wrong(job, {parameter.name: value})
-            for field, _, problem, remedy in wrong:
-                if where.startswith("range") and "not an integer" in problem:
-                    # The value is ours, written as a fraction: another spelling does not help.
-                    remedy = "write type: Int"
-                yield FieldError(
-                    f"{SWEPT}[{index}].{where}",
-                    value,
-                    f"{value!r} makes {field} invalid: {problem}",
-                    remedy,
-                )
-            if wrong and where == "range.min":
-                break  # Mostly the same is wrong with the other end.
-
-
-def _tried(parameter: SweepParameter) -> Iterator[tuple[str, int | str]]:
-    for index, value in enumerate(parameter.values or ()):
-        yield f"values[{index}]", value
-    if parameter.range is not None:
-        kind = int if parameter.range.type == "Int" else str
-        yield "range.min", kind(parameter.range.min)
-        yield "range.max", kind(parameter.range.max)
-
-
-Wrong = tuple[str, object, str, str]
-"""Field, value, problem, remedy."""
-
-
-def _wrong(job: OptimizationJob, assigned: Mapping[str, Any]) -> list[Wrong]:
-    """What would be wrong with the spec of the task that has these values."""
-    assert job.spec.tasks is not None
-    trainer, compression = concrete(*_parts(job), job.spec.tasks.to_json(), assigned)
-    return _broken(job, trainer, compression)
-
-
-def _parts(job: OptimizationJob) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    compression = job.spec.compression
-    return job.spec.trainer.to_json(), None if compression is None else compression.to_json()
-
-
-def _broken(
-    job: OptimizationJob, trainer: dict[str, Any], compression: dict[str, Any] | None
-) -> list[Wrong]:
-    try:
-        at = "trainer"
-        checked = Trainer.model_validate(trainer)
-        at = "compression"
-        steps = None if compression is None else Compression.model_validate(compression)
-    except ValidationError as error:
-        return [_explained(at, found) for found in error.errors(include_url=False)]
-    parts = {"trainer": checked, "compression": steps, "tasks": None, "workers": Workers()}
-    alone = job.model_copy(update={"spec": job.spec.model_copy(update=parts)})
-    return [
-        (rule.field, rule.value(alone), rule.problem(alone), rule.remedy)
-        for rule in RULES
-        if rule.at.startswith("spec.trainer") and not rule.holds(alone)
-    ]
-
-
-def _explained(part: str, found: ErrorDetails) -> Wrong:
-    whole = found | {"loc": ("spec", part, *found["loc"])}
-    return path(whole["loc"]), found["input"], *explain(whole)
