@@ -101,6 +101,14 @@ BAD = {
         SWEPT,
         ["a grid of 6 tasks, more than spec.tasks.maxTasks (5)", "raise maxTasks"],
     ),
+    "many values": (
+        sweep(
+            integers(1, 5001),
+            tasks={"objectives": [{"metric": m, "direction": "Maximize"} for m in "abcd"]},
+        ),
+        "spec.tasks.objectives",
+        ["5001 tasks with 4 objectives have more than 20000 values", "at most 5000 tasks"],
+    ),
     "same task": (
         {"list": [LIST[0], LIST[1], LIST[0]]},
         "spec.tasks.list[2].name",

@@ -24,6 +24,8 @@ FIELD_PATTERN: Final = (
 NUMBER_PATTERN: Final = r"^-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]{1,3})?$"
 
 MAX_TASKS: Final = 10_000
+MAX_VALUES: Final = 20_000
+"""Of all objectives of all tasks: the status holds them, with 18 bits each at least."""
 MAX_LISTED: Final = 1000
 """Listed tasks stand in the object itself, which has a bound of its own; a sweep is a rule."""
 MAX_SWEPT: Final = 16
@@ -256,7 +258,8 @@ class Tasks(SpecModel):
 
     max_tasks: Annotated[int | None, Field(ge=1, le=MAX_TASKS, json_schema_extra=INT32)] = None
     """maxTasks is how many tasks Random, TPE and NSGA2 try, which need it. For a list or a Grid,
-    it is the most that there may be, 10000 when it is absent."""
+    it is the most that there may be, 10000 when it is absent. With more than two objectives,
+    there are at most 20000 divided by their number."""
 
     parallelism: Annotated[int | None, Field(ge=1, le=MAX_GROUP, json_schema_extra=INT32)] = None
     """parallelism is how many tasks are under way at once. For TPE, NSGA2 and earlyStopping it is

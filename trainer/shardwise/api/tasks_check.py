@@ -13,6 +13,7 @@ from shardwise.api.errors import FieldError
 from shardwise.api.tasks import (
     COMPRESSION_METRICS,
     MAX_TASKS,
+    MAX_VALUES,
     EarlyStopping,
     Sweep,
     SweepParameter,
@@ -164,18 +165,28 @@ def _when(
 
 
 def _number(tasks: Tasks, sweep: Sweep) -> Iterator[FieldError]:
-    """A grid has no more tasks than maxTasks."""
-    if sweep.algorithm != "Grid":
-        return
-    number, most = grid_size(sweep), tasks.max_tasks or MAX_TASKS
-    if number > most:
-        given = "" if tasks.max_tasks else ", which it is when it is absent"
-        more = "raise maxTasks, " if most < MAX_TASKS else ""
+    """How many tasks there are: a grid within maxTasks, and all values within the status."""
+    number = tasks.max_tasks or 0
+    if sweep.algorithm == "Grid":
+        number, most = grid_size(sweep), tasks.max_tasks or MAX_TASKS
+        if number > most:
+            given = "" if tasks.max_tasks else ", which it is when it is absent"
+            more = "raise maxTasks, " if most < MAX_TASKS else ""
+            yield FieldError(
+                f"{SWEEP}.parameters",
+                number,
+                f"are a grid of {number} tasks, more than spec.tasks.maxTasks ({most}{given})",
+                f"{more}give fewer values or points, or take algorithm: Random",
+            )
+            return
+    objectives = len(tasks.objectives)
+    if number * objectives > MAX_VALUES:
         yield FieldError(
-            f"{SWEEP}.parameters",
-            number,
-            f"are a grid of {number} tasks, more than spec.tasks.maxTasks ({most}{given})",
-            f"{more}give fewer values or points, or take algorithm: Random",
+            "spec.tasks.objectives",
+            objectives,
+            f"{number} tasks with {objectives} objectives have more than {MAX_VALUES} values,"
+            " which is what the status can hold",
+            f"try at most {MAX_VALUES // objectives} tasks, or remove an objective",
         )
 
 

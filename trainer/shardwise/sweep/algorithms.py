@@ -9,10 +9,8 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any, Protocol
 
+from shardwise.api.tasks import MAX_TASKS
 from shardwise.sweep.space import Assigned, Parameter, Space, Value, uniform
-
-MAX_TASKS = 10_000
-"""The most tasks that one job has."""
 
 
 class Algorithm(Protocol):

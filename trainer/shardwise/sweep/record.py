@@ -26,9 +26,6 @@ _STATE_BITS = 2
 
 Values = tuple[float, ...]
 
-MAX_VALUES = 20_000
-"""The most values of a sweep without early stopping, so that each keeps 18 bits at least."""
-
 
 def most_stretches(trials: int, rungs: int, factor: int) -> int:
     """How many stretches an early stopping sweep may have, so that a record can hold them: all

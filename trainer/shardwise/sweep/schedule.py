@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from shardwise.api.tasks import MAX_VALUES
 from shardwise.sweep.algorithms import Algorithm, algorithm
 from shardwise.sweep.lengths import Lengths
 from shardwise.sweep.order import GivenOrder, Order, Plan, VirtualOrder
 from shardwise.sweep.record import (
-    MAX_VALUES,
     Precision,
     Record,
     RecordError,
