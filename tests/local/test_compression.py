@@ -3,8 +3,9 @@ guard that watches the accuracy."""
 
 from __future__ import annotations
 
-import copy
+import json
 from pathlib import Path
+from typing import Any
 
 import chaos
 import pytest
@@ -87,12 +88,28 @@ def test_the_files_are_the_same_on_three_workers(alone, faults):
     assert [row["name"] for row in told["compression"]["rows"]][-1] == "gptq"
 
 
-def guarded(folder: Path, policy: str) -> Run:
-    job = copy.deepcopy(yaml.safe_load((EXAMPLES / "compress-guard.yaml").read_text()))
-    job["spec"]["compression"]["guard"]["onGuard"] = policy
-    file = folder / "compress-guard.yaml"
+def written(job: dict[str, Any], folder: Path, workers: int = 1) -> Run:
+    folder.mkdir(exist_ok=True)
+    file = folder / "job.yaml"
     file.write_text(yaml.safe_dump(job))
-    return run(file, folder / "out", "--workers", "1")
+    return run(file, folder / "out", "--workers", str(workers))
+
+
+def guarded(folder: Path, policy: str, *before: dict[str, Any]) -> Run:
+    """compress-guard with steps before the one that costs too much."""
+    job = yaml.safe_load((EXAMPLES / "compress-guard.yaml").read_text())
+    compression = job["spec"]["compression"]
+    compression["guard"]["onGuard"] = policy
+    compression["steps"] = [*before, *compression["steps"]]
+    return written(job, folder)
+
+
+def compressed_from(file: Path, folder: Path, workers: int = 1) -> Run:
+    """What another job left, quantized to three bits."""
+    job = yaml.safe_load((EXAMPLES / "compress-digits.yaml").read_text())
+    steps = [{"name": "int3", "quantize": {"bits": 3, "method": "GPTQ"}}]
+    job["spec"]["compression"] = {"source": {"file": str(file)}, "steps": steps}
+    return written(job, folder, workers)
 
 
 def test_the_guard_fails_the_job_with_its_figures(tmp_path):
@@ -101,6 +118,52 @@ def test_the_guard_fails_the_job_with_its_figures(tmp_path):
     assert "step prune brought accuracy from 0.9" in done.stderr + done.stdout
     assert "more than spec.compression.guard.maxAccuracyDrop 0.02" in done.stderr + done.stdout
     assert not (tmp_path / "out" / "model.safetensors").exists()
+    assert not (tmp_path / "out" / "result.json").exists()
+
+
+def test_a_failure_leaves_the_trained_model_and_the_one_before_the_step(tmp_path):
+    steps = [{"name": "light", "prune": {"sparsity": "0.2"}}]
+    done = guarded(tmp_path, "Fail", *steps)
+    assert done.code != 0
+    told = done.stderr + done.stdout
+    assert "step prune brought accuracy from 0.9" in told
+    assert (
+        "the job's output keeps the trained model, weights.safetensors, and the one after" in told
+    )
+    assert "step light, model.safetensors" in told
+    rows = json.loads((done.output / "compression.json").read_text())["rows"]
+    assert [row["step"] for row in rows] == ["trained", "light"]
+    assert accuracy_of(done.output) == pytest.approx(rows[-1]["metrics"]["accuracy"], abs=1e-9)
+    # The trained model is whole, and goes on from there.
+    again = compressed_from(done.output / "weights.safetensors", tmp_path / "again")
+    assert again.code == 0, again.stderr
+    assert again.result["compression"]["rows"][0]["metrics"] == rows[0]["metrics"]
+
+
+def test_what_cannot_be_done_shows_before_the_training(tmp_path):
+    job = yaml.safe_load((EXAMPLES / "compress-guard.yaml").read_text())
+    job["spec"]["compression"]["steps"] = [{"name": "int8", "quantize": {"ignore": ["nowhere"]}}]
+    done = written(job, tmp_path)
+    assert done.code != 0
+    assert "quantize.ignore: the model has no weight of a layer 'nowhere'" in done.stderr
+    assert "it has 0.weight, 3.weight, 5.weight" in done.stderr
+    assert not done.output.exists() or not list(done.output.iterdir()), "nothing was trained"
+
+
+@pytest.mark.parametrize("file", ["weights.safetensors", "model.safetensors"])
+def test_the_model_of_another_job(alone, tmp_path, file):
+    """What a job trained, or what it compressed, is where the next one begins."""
+    found = {
+        workers: compressed_from(alone.output / file, tmp_path / str(workers), workers)
+        for workers in (1, 2)
+    }
+    rows = found[1].result["compression"]["rows"]
+    before = alone.result["compression"]["rows"]
+    place = 0 if file == "weights.safetensors" else -1
+    assert rows[0]["metrics"] == before[place]["metrics"]
+    assert rows[-1]["bytes"] < rows[0]["bytes"]
+    assert hashes(found[1].result) == hashes(found[2].result)
+    assert found[1].result["steps"] == 0
 
 
 def test_the_guard_keeps_the_model_before_the_step(tmp_path):

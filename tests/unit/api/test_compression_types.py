@@ -87,6 +87,14 @@ def test_steps_that_do_not_go_together(steps, message):
     assert message in str(error)
 
 
+def test_no_calibration_samples_are_refused():
+    steps = [{"name": "int8", "quantize": {}}]
+    with pytest.raises(
+        InvalidJob, match=r"spec\.compression\.calibration\.samples: 0 is less than"
+    ):
+        validate(job(steps=steps, calibration={"samples": 0}))
+
+
 @pytest.mark.parametrize(
     ("step", "field", "problem"),
     [

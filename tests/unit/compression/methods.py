@@ -32,6 +32,9 @@ STEPS = {
     "distill, not cached": [
         {"distill": {"teacherOutputs": "EveryStep", "samples": 90}, "fineTune": TUNE}
     ],
+    "distill, features": [
+        {"distill": {"features": {"student": "3", "teacher": "3"}}, "fineTune": TUNE}
+    ],
     "all": [
         {"prune": {"method": "OBS", "sparsity": "0.5"}, "fineTune": TUNE},
         {"distill": {}, "fineTune": TUNE},

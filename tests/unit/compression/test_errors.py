@@ -11,6 +11,7 @@ from torch import nn
 from shardwise import Tensors
 from shardwise.compression.errors import AccuracyDropped, CompressionError
 from shardwise.compression.job import begin
+from shardwise.compression.reduction import Samples
 from shardwise.compression.settings import Compression
 from shardwise.compression.sources import load_weights
 
@@ -171,6 +172,16 @@ def test_calibration_samples_that_are_not_finite(task):
     assert "layer 0.weight: the Hessian of its inputs cannot be inverted" in message
     message = refused(bad, {"quantize": {"activations": "Static"}})
     assert "is not finite" in message
+
+
+def test_calibration_needs_samples(task):
+    with pytest.raises(
+        CompressionError, match=r"spec\.compression\.calibration\.samples: there are"
+    ):
+        Samples(dataset=task.train, indices=torch.zeros(0).long(), batch_size=8, shards=4)
+    x, y = task.train.tensors
+    with pytest.raises(ValueError, match="train has no samples"):
+        make_task(train=Tensors(x[:0], y[:0]))
 
 
 def test_weights_of_another_model(task, tmp_path):
