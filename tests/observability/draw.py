@@ -23,6 +23,9 @@ from client import Client
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MultipleLocator
+
+from shardwise_operator.dashboards.panels import COLOURS as SERIES_COLOURS
 
 COLUMN, LINE, GAP = 0.6, 0.34, 0.14
 """Inches of a column and a line of the grid, and between panels."""
@@ -60,7 +63,7 @@ def shown(value: float, unit: str) -> str:
     if unit == "percentunit":
         return f"{value:.1%}"
     if unit in ("s", "dtdurations"):
-        if value < 1:
+        if 0 < value < 1:
             return f"{value * 1000:.3g} ms"
         if value < 120:
             return f"{value:.3g} s"
@@ -245,6 +248,9 @@ class Picture:
         if "scaleDistribution" in defaults["custom"]:
             axes.set_yscale("log")
         unit = defaults["unit"]
+        if unit == "bytes":
+            top = max(axes.get_ylim()[1], 1.0)
+            axes.yaxis.set_major_locator(MultipleLocator(2.0 ** math.ceil(math.log2(top / 6))))
         axes.yaxis.set_major_formatter(lambda value, _: shown(value, unit))
         axes.yaxis.set_minor_formatter(lambda value, _: "")
         axes.grid(axis="y", color="#eeeeee", linewidth=0.6)
@@ -321,14 +327,16 @@ class Picture:
         if not found:
             return False
         most = defaults.get("max") or max(value for _, value in found) or 1
+        thick = 0.5 if len(found) < 7 else 0.3  # room for the words between them
         for place, (legend, value) in enumerate(found):
             tint = _override(panel, legend)
             tint = tint or _threshold(defaults["thresholds"]["steps"], value)
-            axes.barh(place, most, color="#f0f0f0", height=0.5)
-            axes.barh(place, value, color=colour(tint), height=0.5)
-            axes.text(0, place + 0.31, legend, size=6.5, va="bottom")
+            axes.barh(place, most, color="#f0f0f0", height=thick)
+            axes.barh(place, value, color=colour(tint), height=thick)
+            over = place + thick / 2 + 0.05
+            axes.text(0, over, legend, size=6.5, va="bottom")
             text = shown(value, defaults["unit"])
-            axes.text(most, place + 0.31, text, size=6.5, va="bottom", ha="right")
+            axes.text(most, over, text, size=6.5, va="bottom", ha="right")
         axes.set_ylim(min(0, len(found) - 5) - 0.5, len(found) - 0.2)
         return True
 
@@ -369,10 +377,13 @@ class Picture:
         )
         drawn.auto_set_font_size(False)
         drawn.set_fontsize(7.5)
-        for (line, _), cell in drawn.get_celld().items():
+        for (line, column), cell in drawn.get_celld().items():
             cell.set_edgecolor("#e5e5e5")
             if line == 0:
                 cell.set_text_props(weight="bold")
+            elif headings[column] == "State":
+                tint = SERIES_COLOURS.get(cell.get_text().get_text(), "text")
+                cell.set_text_props(color=colour(tint))
         return True
 
 

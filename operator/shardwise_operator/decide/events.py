@@ -54,9 +54,10 @@ def failure_events(old: Status, new: Status) -> tuple[Action, ...]:
 
 
 def recovery_events(old: Status, new: Status) -> tuple[Action, ...]:
-    """One for a recovery that the status tells of for the first time."""
+    """One for a recovery that the status tells of for the first time: it is over by then, while
+    the count grows as soon as the worker is lost."""
     last = new.get("lastRecovery")
-    if not last or new.get("recoveries", 0) <= old.get("recoveries", 0):
+    if not last or last == old.get("lastRecovery"):
         return ()
     message = (
         f"training went on {last['seconds']} s after {last['worker']} was lost "

@@ -45,10 +45,16 @@ BUCKET = 20.0
 """Status writes a second that tell nothing but progress: the operator's default."""
 
 
-def job(place: int, kind: str, workers: int) -> dict[str, Any]:
-    """A job of one kind: finished, running, starved or failed."""
+def job(place: int, kind: str, workers: int, *, endless: bool) -> dict[str, Any]:
+    """A job of one kind: finished, running, starved or failed.
+
+    Args:
+        endless: running ones run for days, with equally many workers; else they differ.
+    """
     rate = 20 + 5 * (place % 7)
-    steps = {"finished": 100, "failed": 400}.get(kind, 9_000 + 1_500 * (place % 11))
+    running = 10_000_000 if endless else 9_000 + 1_500 * (place % 11)
+    workers += 0 if endless else place % 3
+    steps = {"finished": 100, "failed": 400}.get(kind, running)
     fate = {"failed": "fails", "starved": "starves"}.get(kind, "runs")
     every = 400 if kind == "running" and place % 3 else 0
     spec: dict[str, Any] = {
@@ -59,7 +65,7 @@ def job(place: int, kind: str, workers: int) -> dict[str, Any]:
             "batchSize": 256,
             "shards": 8,
         },
-        "workers": {"replicas": 1 if kind == "finished" else workers + place % 3},
+        "workers": {"replicas": 1 if kind == "finished" else workers},
     }
     if every:
         spec["checkpoint"] = {"everySteps": every, "url": "s3://bucket/jobs"}
@@ -270,7 +276,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     for kind, default in (("finished", 500), ("running", 500), ("starved", 0), ("failed", 0)):
         parser.add_argument(f"--{kind}", type=int, default=default)
-    parser.add_argument("--workers", type=int, default=2, help="of a running job, at least")
+    parser.add_argument("--workers", type=int, default=2, help="of a running job")
     parser.add_argument("--seconds", type=float, default=120.0)
     parser.add_argument("--kills", type=float, default=0.0, help="workers killed, per second")
     parser.add_argument("--pictures", type=Path)
@@ -294,7 +300,7 @@ def main() -> None:
             if kind == "running" and kinds[place - 1] != kind:
                 until("the others are", partial(_there, plane, dict(wanted)), SETTLE_SECONDS)
                 say(f"ended: {dict(states(plane))}")
-            manifest = job(place, kind, options.workers)
+            manifest = job(place, kind, options.workers, endless=not options.pictures)
             plane.create(JOBS.format(manifest["metadata"]["namespace"]), manifest)
             wanted[became.get(kind, "Running")] += 1
         if options.pictures:

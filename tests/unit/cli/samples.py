@@ -135,7 +135,11 @@ def condition(type_: str, status: str, reason: str, message: str) -> Object:
 
 RECOVERED: Object = {
     "recoveries": 3,
-    "recoveriesByCause": [{"cause": "Hung", "count": 1}, {"cause": "Killed", "count": 2}],
+    "recoveriesByCause": [
+        {"cause": "Hung", "count": 1},
+        {"cause": "Joined", "count": 2},
+        {"cause": "Killed", "count": 2},
+    ],
     "lastRecovery": {
         "worker": "digits-2",
         "cause": "Killed",

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from operator_world import START, World
 
-from shardwise.coordinator.report import CheckpointState
+from shardwise.coordinator.report import CheckpointState, Loss
 
 GOOD = CheckpointState(step=10, at=START.timestamp(), bytes=1000, seconds=0.5)
 
@@ -78,3 +78,30 @@ def test_a_group_that_is_small_for_a_moment_is_no_news_of_its_own():
     assert reasons(told(world)) == []
     world.connect(generation=2)
     assert reasons(told(world)) == ["AllWorkers"]
+
+
+def test_a_recovery_is_told_once_and_when_it_is_over():
+    world = training()
+
+    def lost(step, **more):
+        return Loss(
+            worker="digits-2",
+            index=2,
+            cause="Killed",
+            at=START.timestamp() + step,
+            step=step,
+            **more,
+        )
+
+    first = lost(7, seconds=0.5)
+    world.coordinator(recoveries={"Killed": 1}, losses=(first,))
+    assert told(world) == [
+        ("Recovered", "training went on 0.500 s after digits-2 was lost (Killed) at step 7")
+    ]
+    # The next one has begun: it counts, and what was told before is not told again.
+    world.coordinator(recoveries={"Killed": 2}, losses=(first, lost(9)))
+    assert told(world) == []
+    world.coordinator(losses=(first, lost(9, seconds=0.25)))
+    assert told(world) == [
+        ("Recovered", "training went on 0.250 s after digits-2 was lost (Killed) at step 9")
+    ]

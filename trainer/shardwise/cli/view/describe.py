@@ -32,6 +32,8 @@ from shardwise.cli.view.table import indented, table
 from shardwise.cli.view.tasks import counts_words, described, fraction
 
 LABEL = 14
+CHANGES = frozenset({"Joined", "Resized"})
+"""Causes of a change of the group that are no recoveries."""
 TASKS_STAGE = "tasks"
 """How the stage of a job begins that only counts its tasks."""
 EVENTS = 15
@@ -196,10 +198,11 @@ def _workers(job: Object, pods: Sequence[Object], now: datetime, paint: Paint) -
 
 
 def causes(job: Object) -> str:
-    """Killed 2, Hung 1"""
+    """Killed 2, Hung 1: of the recoveries; workers that joined, or were scaled away, are none."""
     return ", ".join(
         f"{text(part, 'cause')} {text(part, 'count')}"
         for part in items(job, "status.recoveriesByCause")
+        if text(part, "cause") not in CHANGES
     )
 
 

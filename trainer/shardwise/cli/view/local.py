@@ -7,14 +7,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from shardwise.cli.names import INDEX
+from shardwise.cli.view.describe import CHANGES
 from shardwise.cli.view.fields import duration
 
 if TYPE_CHECKING:
     from shardwise.coordinator.report import Loss, Progress, TaskReport, TaskRow, TasksReport
 
 Made = dict[str, Any]
-CHANGES = frozenset({"Joined", "Resized"})
-"""Causes of a change of the group that are no recoveries."""
 
 
 def as_job(
