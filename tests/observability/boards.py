@@ -56,6 +56,17 @@ def panels(board: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     return (panel for panel in board["panels"] if panel["type"] != "row")
 
 
+def in_row(board: Mapping[str, Any], title: str) -> set[str]:
+    """The titles of the panels in a row of a dashboard."""
+    found: dict[str, set[str]] = {}
+    row = ""
+    for panel in board["panels"]:
+        row = panel["title"] if panel["type"] == "row" else row
+        if panel["type"] != "row":
+            found.setdefault(row, set()).add(panel["title"])
+    return found[title]
+
+
 def questions() -> list[Question]:
     """All queries of all panels."""
     return [

@@ -348,12 +348,17 @@ class Picture:
             for prop in override["properties"]
             if prop["id"] == "unit"
         }
-        rows: dict[tuple[str, str], dict[str, str]] = {}
-        for query in panel["targets"]:
+        rows: dict[tuple[str, ...], dict[str, str]] = {}
+        answers = [
+            (query, self._source.query(self._fill(query["expr"]))) for query in panel["targets"]
+        ]
+        sets = [set(series["metric"]) for _, found in answers for series in found]
+        common = sorted(set.intersection(*sets)) if sets else []
+        for query, found in answers:
             heading = names.get(f"Value #{query['refId']}")
-            for series in self._source.query(self._fill(query["expr"])):
+            for series in found:
                 metric = series["metric"]
-                row = rows.setdefault((metric["namespace"], metric["job_name"]), {})
+                row = rows.setdefault(tuple(metric[label] for label in common), {})
                 row |= {names[label]: value for label, value in metric.items()}
                 if heading:
                     row[heading] = shown(float(series["value"][1]), units.get(heading, "short"))

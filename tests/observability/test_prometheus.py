@@ -85,23 +85,26 @@ def test_the_straggler_shows(prometheus: Prometheus) -> None:
         found = prometheus.query(heat.filled(VARIABLES))
         return {series["metric"]["worker"]: float(series["value"][1]) for series in found}
 
-    times = until(
+    wanted = {str(worker): 0.02 for worker in range(WORKERS)} | {str(STRAGGLER): 0.042}
+    until(
         "own times of all workers",
-        lambda: found if len(found := own_times()) == WORKERS else None,
+        lambda: own_times() == pytest.approx(wanted, rel=0.05),
         DATA_SECONDS,
     )
-    slowest = times.pop(str(STRAGGLER))
-    assert slowest == pytest.approx(0.042, rel=0.05)
-    assert list(times.values()) == pytest.approx([0.02] * len(times), rel=0.05)
 
 
-def test_the_pictures_of_the_docs_can_be_drawn(prometheus: Prometheus) -> None:
-    end = time.time() // 1
-    for uid, board in boards().items():
-        fill = partial(filled, variables=ALL if uid == "shardwise-fleet" else VARIABLES)
-        picture = Picture(board, prometheus, fill, (end - 20, end, 1.0))
+@pytest.mark.parametrize("uid", boards())
+def test_the_pictures_of_the_docs_can_be_drawn(prometheus: Prometheus, uid: str) -> None:
+    fill = partial(filled, variables=ALL if uid == "shardwise-fleet" else VARIABLES)
+
+    def whole() -> bool:
+        # A scrape that fails on a busy machine leaves nothing to show at its moment.
+        end = time.time() // 1
+        picture = Picture(boards()[uid], prometheus, fill, (end - 20, end, 1.0))
         picture.draw()
-        assert picture.empty == []
+        return not picture.empty
+
+    until("a picture with all its panels", whole, DATA_SECONDS)
 
 
 def test_the_alerts_are_evaluated(prometheus: Prometheus) -> None:
