@@ -38,6 +38,7 @@ COLOURS = {
     "orange": "#ff780a",
     "blue": "#3274d9",
     "light-blue": "#8ab8ff",
+    "light-yellow": "#fff899",
     "purple": "#a352cc",
     "light-purple": "#ca95e5",
     "text": "#24292e",
