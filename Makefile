@@ -9,7 +9,7 @@ TORCH := torch==2.13.0
 TORCH_INDEX_URL ?=
 WORKERS ?= 4
 
-.PHONY: help setup demo test check unit local observability chaos nightly chart cluster bench recovery generate format lock clean
+.PHONY: help setup demo test check unit local observability chaos nightly chart cluster cluster-prometheus bench recovery generate format lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -58,6 +58,9 @@ chart: $(STAMP) ## the Helm chart, rendered by the real helm
 
 cluster: $(STAMP) ## a real two-node Kubernetes, real images, the chart installed (needs root)
 	$(BIN)/python -m pytest tests/cluster
+
+cluster-prometheus: $(STAMP) ## a real Prometheus on that cluster, every panel (not part of `make test`)
+	$(BIN)/python -m pytest tests/cluster/test_prometheus.py
 
 bench: $(STAMP) ## benchmarks: ratios against named peers
 	$(BIN)/python tests/benchmarks/exchange.py
