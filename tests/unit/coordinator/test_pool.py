@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shardwise.api import exitcodes
 from shardwise.coordinator import pool_report
 from shardwise.coordinator.pool import Pool
 from shardwise.coordinator.pool_stretches import COLLECT, SHARED_TRAINING
@@ -386,3 +387,24 @@ def test_whatever_happens_every_task_is_done_once(data: st.DataObject) -> None:
     assert told.succeeded + told.stopped == count
     results.pop((COLLECT, 0), None)
     assert set(results.values()) == {1}
+
+
+def test_a_worker_begun_anew_for_its_network_is_not_held_against_its_task() -> None:
+    found = world(listed("one", maxRetries=0, workersPerTask=2), 2)
+    found.die("w-1")
+    found.come(1, last_end=f"Exit {exitcodes.HUNG}")
+    assert found.crew("p/one") == {"w-0", "w-1"}
+    assert tasks_of(found).failed == 0
+
+
+def test_another_coordinator_counts_the_failures_of_before() -> None:
+    tasks = grid(200)
+    found = world(tasks, 1)
+    for number in range(2):
+        found.fail(f"p/task-{number}", "UserCodeFailed", "boom")
+    for number in range(2, 100):
+        found.end(f"p/task-{number}")
+    record = found.pool.schedule.record()
+    after = Pool(assignment({**tasks, "maxFailedTasks": 1}, 1, record=record, began=True), 0.0)
+    assert after.failure is not None and after.failure.reason == "TooManyFailedTasks"
+    assert "2 tasks failed" in after.failure.message

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from shardwise.api import conditions
+from shardwise.api import conditions, exitcodes
 from shardwise.coordinator import allotment, pool_stretches, rows
 from shardwise.coordinator.allotment import Crew
 from shardwise.coordinator.pool_actions import (
@@ -40,8 +40,9 @@ from shardwise.sweep import Stretch as Planned
 
 AUTO = "Auto"
 OOM_KILLED = "OOMKilled"
-BLAMELESS = frozenset({"", "Signal 9", "Signal 15"})
-"""Ends of a process that another has brought about; any other is held against its task."""
+BLAMELESS = frozenset({"", "Signal 9", "Signal 15", f"Exit {exitcodes.HUNG}"})
+"""Ends of a process that another, or its network, has brought about; any other is held against its
+task."""
 RETRIES = 2
 MESSAGE_LENGTH = 500
 DEATHS = 10
@@ -117,6 +118,7 @@ class Pool:
         self._actions: list[Action] = []
         for planned, values in self.schedule.told():
             self.table.remember(planned, values)
+        self._check_failures()
 
     def _restored(self) -> tuple[Schedule, tuple[Planned, ...]]:
         """The schedule as an earlier coordinator had it, and what was begun."""
@@ -468,7 +470,7 @@ class Pool:
 
     def _blame(self, task: str, last_end: str, now: float) -> None:
         """A worker's process ended by what it did at this task."""
-        reason = OOM_KILLED if last_end == OOM_KILLED else (conditions.WORKER_LOST)
+        reason = OOM_KILLED if last_end == OOM_KILLED else conditions.WORKER_LOST
         remedy = (
             "raise the memory limit in spec.template.spec.containers, or make the task smaller"
             if reason == OOM_KILLED
@@ -487,13 +489,10 @@ class Pool:
     def _check_failures(self) -> None:
         failed, most = self.table.counts["Failed"], self._budget("maxFailedTasks")
         if failed > most:
-            last = next(
-                row
-                for trial in reversed(self.table.ended)
-                if (row := self.table.rows[trial]).state == "Failed"
-            )
-            message = (
-                f"{failed} tasks failed, more than spec.tasks.maxFailedTasks ({most:.0f}); "
-                f"the last: {last.name}: {last.message}"
-            )
+            # Of an earlier coordinator's failures only the number may be left.
+            newest = (self.table.rows[trial] for trial in reversed(self.table.ended))
+            last = next((row for row in newest if row.state == "Failed"), None)
+            detail = "" if last is None else f"; the last: {last.name}: {last.message}"
+            message = f"{failed} tasks failed, more than spec.tasks.maxFailedTasks ({most:.0f})"
+            message += detail
             self.failure = Failure(reason=conditions.TOO_MANY_FAILED_TASKS, message=message)
