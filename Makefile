@@ -10,6 +10,8 @@ TORCH_INDEX_URL ?=
 WORKERS ?= 4
 
 .PHONY: help setup demo test check unit local observability chaos nightly chart cluster cluster-prometheus bench recovery generate format lock clean
+
+.PHONY: help setup demo test check unit local observability chaos nightly chart cluster bench bench-compression recovery generate format lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -61,6 +63,10 @@ cluster: $(STAMP) ## a real two-node Kubernetes, real images, the chart installe
 
 cluster-prometheus: $(STAMP) ## a real Prometheus on that cluster, every panel (not part of `make test`)
 	$(BIN)/python -m pytest tests/cluster/test_prometheus.py
+
+bench-compression: $(STAMP) ## how much faster compressed models are, and how calibration scales
+	$(BIN)/python tests/benchmarks/compression_scaling.py
+	$(BIN)/python -m pytest -s tests/benchmarks/test_compression.py
 
 bench: $(STAMP) ## benchmarks: ratios against named peers
 	$(BIN)/python tests/benchmarks/exchange.py

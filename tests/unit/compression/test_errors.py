@@ -55,6 +55,24 @@ def test_the_guard_keeps_the_model_before(task):
         assert torch.equal(machine.subject.model.state_dict()[name], tensor)
 
 
+def test_what_cannot_be_quantized_is_told():
+    class Recurrent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.memory = nn.GRU(4, 8, batch_first=True)
+            self.head = nn.Linear(8, 4)
+
+        def forward(self, x):
+            return self.head(self.memory(x.view(-1, 4, 4))[1][0])
+
+    task = make_task(model=Recurrent())
+    row = finished(pipeline(task, {"steps": [{"quantize": {"bits": 4}}]})).rows[-1]
+    assert "in floating point: memory.weight_ih_l0 and 1 more (288 weights)" in row.note
+    without = make_task(model=nn.Sequential(nn.Flatten(), nn.LayerNorm(16)))
+    message = refused(without, {"quantize": {}})
+    assert message.startswith("quantize: the model has no weight to compress: no Linear")
+
+
 def test_a_larger_artifact_says_so(task):
     step = {"distill": {"student": {"parameters": {"width": 64}}}, "fineTune": TUNE}
     assert "larger than before" in finished(pipeline(task, {"steps": [step]})).rows[-1].note

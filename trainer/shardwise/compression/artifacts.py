@@ -68,6 +68,10 @@ def write(
             files[name] = make(deployed)
         except CompressionError as error:
             notes.append(f"{name} is not written: {error.message}")
+    onnx, trained = len(files.get("model.onnx", b"")), pipeline.rows[0].bytes
+    if onnx > trained:
+        # ONNX has no form for what is pruned, and the graph is in it.
+        notes.append(f"model.onnx is larger than the trained weights ({onnx} bytes, {trained})")
     rows = [row.to_json() | _latency(pipeline, row.step, beat) for row in pipeline.rows]
     table = {
         "rows": rows,
@@ -77,6 +81,7 @@ def write(
             "runtime": "onnxruntime",
             "samples": TIMED_SAMPLES,
             "threads": torch.get_num_threads(),
+            "vnni": _has_vnni(),
         },
     }
     for name, data in files.items():
@@ -201,6 +206,15 @@ FILES: Final[tuple[tuple[str, Callable[[Deployment], bytes]], ...]] = (
     ("model.onnx", _checked_onnx),
 )
 """The files beside the weights, and what makes each."""
+
+
+def _has_vnni() -> bool:
+    """Whether the CPU multiplies integers of eight bits by themselves: without it they are slower,
+    and sums of products may saturate."""
+    try:
+        return "vnni" in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
 
 
 def picture(rows: list[dict[str, Any]], title: str) -> bytes:

@@ -32,6 +32,20 @@ class Deployment:
         """The bytes of `model.safetensors`."""
         return pack(self.subject, self.tensors, self.tied)
 
+    def left_alone(self) -> list[str]:
+        """A note of the weights that are still in floating point; none where there are none."""
+        floats = {
+            name: tensor.numel()
+            for name, tensor in self.tensors.items()
+            if tensor.is_floating_point() and tensor.dim() > 1
+            if name not in self.subject.quantized
+        }
+        if not floats:
+            return []
+        first, *others = floats
+        more = f" and {len(others)} more" if others else ""
+        return [f"in floating point: {first}{more} ({sum(floats.values())} weights)"]
+
 
 def deploy(subject: Subject) -> Deployment:
     """The model that the subject stands for.

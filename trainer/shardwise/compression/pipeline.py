@@ -170,7 +170,8 @@ class Pipeline:
         if self._number >= 0 and not self._within_guard(row):
             self.subject = self._before
             self.undone = name
-            row = dataclasses.replace(row, note=f"{row.note} taken back by the guard".strip())
+            notes = filter(None, (row.note, "taken back by the guard"))
+            row = dataclasses.replace(row, note="; ".join(notes))
         else:
             self.models[name] = subject.copy()
         self.rows.append(row)
@@ -186,11 +187,13 @@ class Pipeline:
             macs=count_macs(self.subject.task, self.subject.model),
             bytes=len(deployed.packed()),
         )
+        notes = []
         if self.rows and row.bytes > self.rows[-1].bytes:
-            note = f"larger than before ({row.bytes} bytes, {self.rows[-1].bytes} before)"
-            log.warning("spec.compression: step %s made the artifact %s", name, note)
-            row = dataclasses.replace(row, note=note)
-        return row
+            notes.append(f"larger than before ({row.bytes} bytes, {self.rows[-1].bytes} before)")
+            log.warning("spec.compression: step %s made the artifact %s", name, notes[0])
+        if self._number >= 0 and self._step.quantize is not None:
+            notes += deployed.left_alone()
+        return dataclasses.replace(row, note="; ".join(notes))
 
     def _within_guard(self, row: Row) -> bool:
         guard = self.settings.guard
