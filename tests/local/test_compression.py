@@ -59,6 +59,15 @@ def test_the_files_and_their_table(alone):
     assert result["compression"]["undone"] == ""
 
 
+def test_the_table_is_shown_at_the_end(alone):
+    shown = alone.stdout
+    assert "Compression:  done" in shown
+    for row in alone.result["compression"]["rows"]:
+        assert f"accuracy {row['metrics']['accuracy']:.4f}" in shown
+    assert all(item["sha256"] in shown for item in alone.result["artifacts"])
+    assert "compress-digits: 100 % step 240/240" in alone.stderr
+
+
 def test_the_loader_predicts_as_the_table_says(alone):
     rows = alone.result["compression"]["rows"]
     assert accuracy_of(alone.output) == pytest.approx(rows[-1]["metrics"]["accuracy"], abs=0.003)

@@ -18,6 +18,7 @@ from shardwise.cli.view.sight import Sight
 from shardwise.cli.view.style import PLAIN
 from shardwise.cli.view.watch import frame
 from shardwise.coordinator.report import CheckpointState, Loss, Progress, TaskReport
+from shardwise.local.display import lines
 
 STARTED = datetime(2026, 1, 1, 0, 59, 0, tzinfo=UTC)
 AT = datetime(2026, 1, 1, 0, 59, 30, tzinfo=UTC).timestamp()
@@ -44,6 +45,23 @@ REPORT = TaskReport(
     seconds={"productive": 27.0, "recovery": 0.3, "waiting": 2.7},
     checkpoint=CheckpointState(step=100, at=AT, bytes=10, seconds=0.1),
 )
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        ("training", "digits: 99 % compression: prune · step 460/460 · loss 0.2500 · "),
+        (
+            "finished",
+            "digits: 100 % step 460/460 · loss 0.2500 · accuracy 90.00% · 5,120 samples/s",
+        ),
+    ],
+)
+def test_what_comes_after_the_training_is_told(state, told, capsys):
+    done = replace(REPORT.progress, step=460, stage="compression: prune")
+    lines("digits")(replace(REPORT, state=state, progress=done))
+    assert capsys.readouterr().err.startswith(told)
+
 
 FRAME = """\
 digits  Running  for 1m00s

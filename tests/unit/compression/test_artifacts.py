@@ -11,14 +11,15 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from small import finished, pipeline, trained
+from small import finished, make_task, pipeline, trained
 
 from shardwise.api.compression import Artifact, CompressionRow
 from shardwise.compression.artifacts import for_status, write
 from shardwise.compression.deployment import deploy
 from shardwise.compression.examples import example_inputs
-from shardwise.compression.packing import pack_bits
-from shardwise.loading import load, unpack_bits
+from shardwise.compression.packing import pack, pack_bits
+from shardwise.compression.subject import Subject
+from shardwise.loading import load, read_tensors, unpack_bits
 
 STEPS = {
     "pruned": [{"prune": {"sparsity": "0.9"}}],
@@ -27,6 +28,7 @@ STEPS = {
     "int8": [{"quantize": {}}],
     "dynamic": [{"quantize": {"activations": "Dynamic"}}],
     "static": [{"quantize": {"activations": "Static"}}],
+    "pruned, static": [{"prune": {"sparsity": "0.7"}}, {"quantize": {"activations": "Static"}}],
     "channels": [{"prune": {"pattern": "Channels", "sparsity": "0.5"}}],
 }
 
@@ -43,6 +45,23 @@ def test_packed_levels_come_back(bits, count):
     packed = pack_bits(levels, bits)
     assert len(packed) == -(-count * bits // 8)
     assert torch.equal(unpack_bits(packed, bits, count), levels)
+
+
+def test_zeros_come_back_with_their_sign(tmp_path):
+    tensors = {
+        "float": torch.tensor([[0.0, -0.0, 1.0, 0.0], [0.0, torch.nan, 0.0, 0.0]]),
+        "int8": torch.tensor([[0, 0, 0, 0], [0, -3, 0, 0]], dtype=torch.int8),
+        "convolution": torch.zeros(4, 3, 2, 2),
+        "vector": torch.zeros(9),
+    }
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(pack(Subject(task=make_task()), tensors, {}))
+    found = read_tensors(file)
+    assert found.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert found[name].dtype == tensor.dtype
+        assert found[name].shape == tensor.shape
+        assert found[name].numpy().tobytes() == tensor.numpy().tobytes()
 
 
 @pytest.mark.parametrize("case", STEPS)
@@ -93,7 +112,14 @@ def test_the_files(task, case, tmp_path):
     ]
 
 
-@pytest.mark.parametrize("case", ["pruned, int4", "channels"])
+def test_what_was_pruned_is_left_out_of_static_int8_too(task):
+    dense = finished(pipeline(task, {"steps": STEPS["static"]})).rows[-1]
+    pruned = finished(pipeline(task, {"steps": STEPS["pruned, static"]})).rows[-1]
+    assert pruned.bytes < dense.bytes
+    assert pruned.note == ""
+
+
+@pytest.mark.parametrize("case", ["pruned, int4", "pruned, static", "channels"])
 def test_a_member_that_copied_the_state_writes_the_same_files(task, case, tmp_path):
     made = finished(pipeline(task, {"steps": STEPS[case]}))
     copied = pipeline(task, {"steps": STEPS[case]})

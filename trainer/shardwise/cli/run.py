@@ -6,7 +6,9 @@ import asyncio
 import json
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -105,7 +107,7 @@ def run(
     if tasks is not None:
         _print_tasks(name, directory, time.monotonic() - began)
     else:
-        _print_result(name, directory)
+        _print_result(name, directory, ended.report.result or {})
 
 
 def _print_tasks(name: str, directory: Path, seconds: float) -> None:
@@ -120,11 +122,14 @@ def _print_tasks(name: str, directory: Path, seconds: float) -> None:
     show([*ended_lines(tasks, paint), str(directory)])
 
 
-def _print_result(name: str, directory: Path) -> None:
+def _print_result(name: str, directory: Path, told: Mapping[str, Any]) -> None:
+    from shardwise.cli.terminal import show
+    from shardwise.cli.view.describe import compressed
+
     result = json.loads((directory / "result.json").read_text())
     metrics = ", ".join(f"{key} {value:.4f}" for key, value in result["metrics"].items())
     click.echo(
         f"{name}: succeeded: {result['steps']} steps in {result['seconds']:.1f} s, {metrics}\n"
-        f"weightsSha256 {result['weightsSha256']}\n"
-        f"{directory}"
+        f"weightsSha256 {result['weightsSha256']}"
     )
+    show([*compressed({"status": told}), str(directory)])

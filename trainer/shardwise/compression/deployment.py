@@ -36,7 +36,7 @@ class Deployment:
         """A note of the weights that are still in floating point; none where there are none."""
         floats = {
             name: tensor.numel()
-            for name, tensor in self.tensors.items()
+            for name, tensor in self.model.named_parameters()
             if tensor.is_floating_point() and tensor.dim() > 1
             if name not in self.subject.quantized
         }

@@ -2,7 +2,8 @@
 
 A weight `w` is stored as one of
     w                   as it is
-    w.kept, w.values    a bit for each entry, and the entries that are not zero, in order
+    w.kept, w.values    a bit for each entry, and the entries that are not zero, in order; also of
+                        integers, which are pruned where their weights were
     w.levels, w.scale, w.zero [, w.kept]
                         levels of `bits` bits each, lowest bit first; of kept entries only, where
                         there is `w.kept`; value = (level - zero) · scale by row and group
@@ -59,8 +60,8 @@ def pack(subject: Subject, tensors: Mapping[str, Tensor], tied: Mapping[str, str
             stored[f"{name}.zero"] = quantized.grid.zero.contiguous()
             layout[name] = entry
             continue
-        kept = tensor != 0
-        if name in subject.masks and _worth_leaving_out(kept, 8 * tensor.element_size()):
+        kept = _not_zero(tensor)
+        if tensor.dim() > 1 and _worth_leaving_out(kept, 8 * tensor.element_size()):
             stored[f"{name}.kept"] = pack_bits(kept.to(torch.uint8), 1)
             stored[f"{name}.values"] = tensor[kept].clone()
             layout[name] = {"shape": list(tensor.shape)}
@@ -69,6 +70,12 @@ def pack(subject: Subject, tensors: Mapping[str, Tensor], tied: Mapping[str, str
     text = json.dumps({"weights": layout, "tied": dict(tied)}, sort_keys=True)
     # One key only: safetensors writes several in no fixed order.
     return save(stored, {METADATA: text})
+
+
+def _not_zero(tensor: Tensor) -> Tensor:
+    """Where a tensor has anything else than +0, which is what reading it puts there."""
+    found = tensor != 0
+    return found | tensor.signbit() if tensor.is_floating_point() else found
 
 
 def _worth_leaving_out(kept: Tensor, bits: int) -> bool:

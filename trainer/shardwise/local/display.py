@@ -21,16 +21,19 @@ def lines(name: str, aims: Collection[str] = ()) -> Callable[[TaskReport], None]
 
     def show(report: TaskReport) -> None:
         nonlocal last
-        now, ended = time.monotonic(), report.state in ("finished", "failed")
-        if now - last < LINE_SECONDS and not ended:
+        moment, ended = time.monotonic(), report.state in ("finished", "failed")
+        if moment - last < LINE_SECONDS and not ended:
             return
-        last = now
+        last = moment
         if report.tasks is not None and report.progress is not None:
             text = of_tasks(report.tasks, report.progress, aims)
         elif report.progress is None:
             text = _waiting(report)
         else:
-            percent = 100 * report.progress.step // report.progress.total_steps
+            now = report.progress
+            # As in a cluster: what comes after the training is not done yet.
+            most = 99 if now.stage and report.state != "finished" else 100
+            percent = min(most, 100 * now.step // now.total_steps)
             text = f"{percent} % {describe(report)}"
         print(f"{name}: {text}", file=sys.stderr, flush=True)
 
@@ -72,7 +75,8 @@ def describe(report: TaskReport) -> str:
         return _waiting(report)
     if report.tasks is not None:
         return of_tasks(report.tasks, now)
-    parts = [f"step {now.step}/{now.total_steps}"]
+    parts = [now.stage] if now.stage and report.state != "finished" else []
+    parts.append(f"step {now.step}/{now.total_steps}")
     if now.eta_seconds is not None and now.step < now.total_steps:
         parts.append(f"{now.eta_seconds:.0f} s left")
     parts.append(f"loss {now.loss:.4f}")

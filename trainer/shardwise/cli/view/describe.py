@@ -53,8 +53,7 @@ def describe(
         _goodput(job),
         _checkpoint(job, now, paint),
         _result(job),
-        _compression(job),
-        _artifacts(job),
+        compressed(job),
         _last_failure(job, now, paint),
         _conditions(job, now, paint),
         _events(events, now, paint),
@@ -313,6 +312,11 @@ def _result(job: Object) -> list[str]:
             if text(result, key)
         ],
     )
+
+
+def compressed(job: Object) -> list[str]:
+    """The model before and after each step of a compression, and the files that it left."""
+    return _compression(job) + _artifacts(job)
 
 
 def _compression(job: Object) -> list[str]:
