@@ -70,6 +70,26 @@ def test_a_worker_that_crashes_before_it_is_ready_is_given_up(tmp_path: Path) ->
     assert lives(tmp_path, 0) == 5
 
 
+def test_a_worker_that_others_kill_before_it_is_ready_is_not_to_blame(tmp_path: Path) -> None:
+    body = "if life < 6:\n    os.kill(os.getpid(), signal.SIGKILL)\nreturn 0"
+    with launch(tmp_path, body, 1) as process:
+        assert process.wait(TIMEOUT) == 0
+    assert lives(tmp_path, 0) == 7
+
+
+def test_transfers_that_do_not_end_are_not_held_against_a_worker(tmp_path: Path) -> None:
+    body = f"os.write(pipe, READY)\nreturn {exitcodes.HUNG} if life < 7 else 0"
+    with launch(tmp_path, body, 1) as process:
+        assert process.wait(TIMEOUT) == 0
+    assert lives(tmp_path, 0) == 8
+
+
+def test_a_worker_that_never_gives_a_sign_of_life_is_given_up(tmp_path: Path) -> None:
+    with launch(tmp_path, "os.kill(os.getpid(), signal.SIGSTOP)", 1, watchdog=0.2) as process:
+        assert process.wait(TIMEOUT) == 128 + signal.SIGKILL
+    assert lives(tmp_path, 0) == 5
+
+
 def test_a_worker_that_ends_in_an_exception_again_and_again_is_given_up(tmp_path: Path) -> None:
     with launch(tmp_path, "os.write(pipe, READY)\nreturn 1", 1) as process:
         assert process.wait(TIMEOUT) == 1

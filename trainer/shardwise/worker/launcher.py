@@ -37,8 +37,11 @@ FINAL = frozenset(
 READY, ALIVE = b"r", b"a"
 OUT_OF_MEMORY = "OOMKilled"
 YOUNG_DEATHS = 5
-"""Crashes in a row, each of its own doing or before it was ready, after which it is given up: an
-exception that nobody expected would come again and again. One that was killed is not to blame."""
+"""Crashes in a row, each of its own doing, after which it is given up: an exception that nobody
+expected would come again and again."""
+YOUNG_KILLS = 20
+"""Kills in a row by somebody else, each before it was ready, after which it is given up as well: it
+is not to blame, but may be what a node without memory takes first, again and again."""
 POOL_YOUNG_DEATHS = 20
 """In a pool the coordinator counts, and ends the task that it is."""
 YOUNG_SECONDS = 60.0
@@ -63,6 +66,9 @@ class _Slot:
     pipe: int = -1
     ready: bool = False
     young_deaths: int = 0
+    young_kills: int = 0
+    silent: bool = False
+    """Its life was ended here, for want of signs of it."""
     started: float = 0.0
     start_at: float | None = None
     """When it is to be started, while it does not run."""
@@ -135,7 +141,7 @@ class Launcher:
         for slot in self._slots:
             if slot.pid and now - slot.heard > self.watchdog_seconds:
                 log.warning("worker %s gave no sign of life; it is begun anew", slot.index)
-                slot.heard = now
+                slot.heard, slot.silent = now, True
                 os.kill(slot.pid, signal.SIGKILL)
         if self._terminate_at is not None and now >= self._terminate_at:
             self._terminate_at = None
@@ -170,7 +176,7 @@ class Launcher:
         os.close(write)
         os.set_blocking(read, False)
         slot.started = slot.heard = time.monotonic()
-        slot.pid, slot.pipe, slot.ready = pid, read, False
+        slot.pid, slot.pipe, slot.ready, slot.silent = pid, read, False, False
         self._pipes.add(read)
         self._selector.register(read, selectors.EVENT_READ, lambda: self._hear(slot, read))
 
@@ -228,9 +234,7 @@ class Launcher:
     def _ended(self, slot: _Slot, code: int) -> None:
         slot.last_end = "" if code == exitcodes.AGAIN else _last_end(code)
         code = code if code >= 0 else 128 - code
-        lived = time.monotonic() - slot.started
-        blameless = code == 128 + signal.SIGKILL or lived > YOUNG_SECONDS
-        slot.young_deaths = 0 if slot.ready and blameless else slot.young_deaths + 1
+        self._count(slot, code)
         killed_for_memory = code == 128 + signal.SIGKILL and _oom_kills() > self._oom_kills
         if killed_for_memory and self.pool and not self._ending:
             self._oom_kills = _oom_kills()
@@ -240,16 +244,33 @@ class Launcher:
             self.on_out_of_memory()
             self._give_up(slot, code)
         elif code == exitcodes.AGAIN and not self._ending:
-            slot.young_deaths, slot.start_at = 0, time.monotonic()
+            slot.young_deaths = slot.young_kills = 0
+            slot.start_at = time.monotonic()
         elif code in FINAL or self._ending:
             self._give_up(slot, code)
         elif slot.young_deaths >= (POOL_YOUNG_DEATHS if self.pool else YOUNG_DEATHS):
             log.error("worker %s crashed %d times in a row", slot.index, slot.young_deaths)
             self._give_up(slot, code)
+        elif slot.young_kills >= YOUNG_KILLS:
+            log.error("worker %s was killed %d times in a row", slot.index, slot.young_kills)
+            self._give_up(slot, code)
         else:
             log.warning("worker %s ended with exit code %d; it is begun anew", slot.index, code)
-            delay = BACK_OFF_SECONDS[min(slot.young_deaths, len(BACK_OFF_SECONDS) - 1)]
+            young = slot.young_deaths + min(slot.young_kills, 3)
+            delay = BACK_OFF_SECONDS[min(young, len(BACK_OFF_SECONDS) - 1)]
             slot.start_at = time.monotonic() + delay
+
+    def _count(self, slot: _Slot, code: int) -> None:
+        """Note an end that came too soon, by whose doing it was."""
+        # HUNG is the network's doing: a transfer that does not end when its connections do.
+        by_others = code in (128 + signal.SIGKILL, exitcodes.HUNG)
+        old = time.monotonic() - slot.started > YOUNG_SECONDS
+        if slot.ready and (by_others or old):
+            slot.young_deaths = slot.young_kills = 0
+        elif by_others and not slot.silent:
+            slot.young_kills += 1
+        else:
+            slot.young_deaths += 1
 
     def _give_up(self, slot: _Slot, code: int) -> None:
         slot.code = code
