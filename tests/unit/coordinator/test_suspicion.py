@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import pytest
@@ -170,7 +171,7 @@ def test_acks_that_are_overdue_are_asked_for(training: MakePlay) -> None:
     made.wait(0.05)
     assert made.sent(Probe).keys() == {"w-2"}
     made.pulse(2, activity="computing", age_seconds=5.0, usual_seconds=2.0)
-    made.wait(1.0)
+    made.wait(0.1)
     assert made.sent(Probe).keys() == {"w-2"}
     made.wait(0.5)
     assert made.dropped() == ["w-2"]
@@ -199,6 +200,36 @@ def test_members_on_the_way_to_a_boundary_are_not_asked(training: MakePlay) -> N
     made.ack(0)
     made.wait(0.25)
     assert made.sent(Probe).keys() == {"w-1"}, "one is past it"
+
+
+def test_who_is_cut_off_after_an_answer_is_out_soon(training: MakePlay) -> None:
+    made = training(3)
+    suspect(made, 0)
+    made.pulse(0, age_seconds=0.1)
+    made.pulse(1, 2, activity="computing", usual_seconds=0.02)
+    made.sent(Probe)
+    made.wait(0.1)  # not the second after which one that computes could be known to be stuck
+    assert made.sent(Probe).keys() == {"w-0", "w-1", "w-2"}
+    made.pulse(0, 2, age_seconds=0.2)
+    made.wait(0.5)
+    assert made.dropped() == ["w-1"]
+
+
+def test_rounds_of_a_long_wait_become_rare(training: MakePlay) -> None:
+    made = training(2)
+    suspect(made, 0)
+    asked = []
+    while made.now < 20.0:
+        made.pulse(0, age_seconds=made.now)
+        made.pulse(1, activity="computing", usual_seconds=60.0)
+        deadline = made.group.next_deadline()
+        assert deadline is not None
+        made.wait(deadline - made.now)
+        if made.sent(Probe):
+            asked.append(made.now)
+    pauses = [after - before for before, after in itertools.pairwise(asked)]
+    assert pauses[0] < 0.3
+    assert all(pause == pytest.approx(1.0) for pause in pauses[4:])
 
 
 def test_suspicions_of_older_generations_mean_nothing(training: MakePlay) -> None:

@@ -7,6 +7,7 @@ wrong, or that nothing is. Pure: times are given, none is read.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
@@ -20,8 +21,9 @@ WEDGED_ROUNDS = 2
 WEDGED_LIMIT_SECONDS = 60.0
 SOONEST_SECONDS = 0.1
 LATEST_SECONDS = 1.0
-"""Between two rounds. Workers take a coordinator that is silent for 2 s after a suspicion for
-dead, and connect anew."""
+"""Between two rounds: the first ones follow each other closely, as whoever answered one may be cut
+off a moment later. Workers take a coordinator that is silent for 2 s after a suspicion for dead,
+and connect anew."""
 STARVED_PART = 0.25
 """Where even those that live take this part of the limit to answer, the machines are overloaded:
 the silent ones get more time, EXTENSIONS times the limit."""
@@ -68,8 +70,11 @@ class Watch:
         self._probes: _Probes | None = None
         self._next_at = 0.0
         self._suspects: dict[str, int] = {}
+        self._rounds = 0
         self._wedged = 0
         self._astray = 0
+        self._counted_at = -math.inf
+        """When the last round ended that counts for the two: rounds in quick succession do not."""
 
     @property
     def suspicious(self) -> bool:
@@ -89,11 +94,12 @@ class Watch:
         self._probes = None
         self._next_at = 0.0
         self._suspects.clear()
-        self._wedged = self._astray = 0
+        self._rounds = self._wedged = self._astray = 0
+        self._counted_at = -math.inf
 
     def suspect(self, worker: str, step: int, now: float) -> None:
         """A worker waits in the exchange of this step for longer than usual."""
-        if worker not in self._suspects:
+        if self._suspects.get(worker) != step:
             self._next_at = min(self._next_at, now)
         self._suspects[worker] = step
 
@@ -120,6 +126,7 @@ class Watch:
     def ask(self, workers: Collection[str], now: float) -> int:
         """Begin a round; its nonce, to send to these workers."""
         self._nonce += 1
+        self._rounds += 1
         self._probes = _Probes(self._nonce, frozenset(workers), now, now + self._detection)
         return self._nonce
 
@@ -149,17 +156,21 @@ class Watch:
         if open_ and now < probes.until:
             return None
         self._probes = None
+        if not forming:
+            self._clear_up(probes.answers, generation)
+        if not forming and not self._suspects:
+            self._rounds = 0
         self._next_at = now + self._pause(probes.answers)
         if open_ and now > probes.until + LATE_SECONDS:
             self._next_at = now
             return Verdict()
         astray = any(pulse.generation < generation for pulse in probes.answers.values())
-        self._astray = self._astray + 1 if astray and not forming else 0
+        spaced = now - self._counted_at >= self._detection / 2
         patience = min(self._detection * 2.0 ** min(attempts, 30), WEDGED_LIMIT_SECONDS)
         wedged = not open_ and not forming and _all_wait(probes.answers, patience)
-        self._wedged = self._wedged + 1 if wedged else 0
-        if not forming:
-            self._clear_up(probes.answers, generation)
+        self._astray = self._astray + spaced if astray and not forming else 0
+        self._wedged = self._wedged + spaced if wedged else 0
+        self._counted_at = now if spaced else self._counted_at
         return Verdict(
             silent=tuple(sorted(open_)),
             stuck=tuple(sorted(n for n, pulse in probes.answers.items() if _stuck(pulse, forming))),
@@ -176,13 +187,14 @@ class Watch:
                 del self._suspects[worker]
 
     def _pause(self, answers: Mapping[str, Pulse]) -> float:
-        """Seconds to the next round: until one more could be known to be stuck."""
+        """Seconds to the next round: until one more could be known to be stuck; less at first."""
         left = [
             _limit(pulse) - pulse.age_seconds
             for pulse in answers.values()
             if pulse.activity in ("loading", "computing")
         ]
         soonest = min(left, default=self._detection / 2) + 0.02
+        soonest = min(soonest, SOONEST_SECONDS * 2.0 ** max(0, min(self._rounds, 30) - 1))
         return max(SOONEST_SECONDS, min(soonest, LATEST_SECONDS))
 
 
