@@ -24,7 +24,7 @@ LIMIT_SECONDS = 60.0
 
 def torchrun(workers: int, blows: int, seed: int = 1) -> Measured:
     """torchrun --standalone with its workaround; all workers are begun anew after each kill."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         environ = _environ(folder) | {
             "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
             "CHECKPOINT": f"{folder}/checkpoint",
@@ -57,7 +57,7 @@ def torchft(
         python: an interpreter that has torchft.
         lighthouse: its options, beside those that it ships with.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         port, trace = _free_port(), Trace(Path(folder, "trace"))
         environ = _environ(folder) | {
             "TORCHFT_LIGHTHOUSE": f"http://localhost:{port}",
