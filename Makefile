@@ -9,9 +9,7 @@ TORCH := torch==2.13.0
 TORCH_INDEX_URL ?=
 WORKERS ?= 4
 
-.PHONY: help setup demo test check unit local observability chaos nightly chart cluster cluster-prometheus bench recovery generate format lock clean
-
-.PHONY: help setup demo test check unit local observability chaos nightly chart cluster bench bench-compression recovery generate format lock clean
+.PHONY: help setup demo test check unit local observability chaos nightly chart cluster cluster-prometheus bench bench-compression recovery generate format lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
