@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import random
@@ -160,8 +161,13 @@ def _start(command: list[str], environ: dict[str, str]) -> subprocess.Popen[byte
 
 
 def _end(processes: list[subprocess.Popen[bytes]]) -> None:
+    """End them; torchrun's agent ends its workers, which are in sessions of their own, if asked."""
     for process in processes:
         if process.poll() is None:
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(LIMIT_SECONDS)
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait(LIMIT_SECONDS)
 
