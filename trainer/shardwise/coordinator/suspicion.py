@@ -156,14 +156,14 @@ class Watch:
         if open_ and now < probes.until:
             return None
         self._probes = None
-        if not forming:
-            self._clear_up(probes.answers, generation)
-        if not forming and not self._suspects:
-            self._rounds = 0
-        self._next_at = now + self._pause(probes.answers)
         if open_ and now > probes.until + LATE_SECONDS:
             self._next_at = now
             return Verdict()
+        if not forming:
+            self._clear_up(probes.answers, generation)
+            if not self._suspects:
+                self._rounds = 0
+        self._next_at = now + self._pause(probes.answers)
         astray = any(pulse.generation < generation for pulse in probes.answers.values())
         spaced = now - self._counted_at >= self._detection / 2
         patience = min(self._detection * 2.0 ** min(attempts, 30), WEDGED_LIMIT_SECONDS)
