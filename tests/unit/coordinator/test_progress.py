@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shardwise.coordinator.progress import ProgressTracker
@@ -75,6 +75,7 @@ def test_the_end_is_zero_seconds_away() -> None:
     assert ProgressTracker().add(at(1000), 0.0).eta_seconds == 0.0
 
 
+@example([(0, 0.0, 1e308, False), (0, 0.0, 1.5e308, False)])
 @given(
     st.lists(
         st.tuples(st.integers(0, 2000), st.floats(0, 1e6), st.floats(), st.booleans()), max_size=30
