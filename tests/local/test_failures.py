@@ -66,9 +66,9 @@ def diverges(at: int):
 
 def dies():
     def loss(model, batch):
-        import os, signal
+        import os
         if os.environ["SHARDWISE_INDEX"] == "1":
-            os.kill(os.getpid(), signal.SIGKILL)
+            os._exit(17)
         return losses(model, batch)
     return build(loss)
 
