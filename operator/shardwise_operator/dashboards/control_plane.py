@@ -8,6 +8,7 @@ from shardwise_operator.dashboards.panels import (
     Query,
     graph,
     heatmap,
+    quantiles,
     stat,
     thresholds,
 )
@@ -98,14 +99,7 @@ def _work() -> tuple[Panel, ...]:
             "Time of a reconcile",
             "The middle and the slow end. Slow ones wait for the API server, mostly for a pod to "
             "be created.",
-            *(
-                Query(
-                    expr=f"histogram_quantile({part}, sum by (le) (rate("
-                    "shardwise_reconcile_duration_seconds_bucket[$__rate_interval])))",
-                    legend=legend,
-                )
-                for part, legend in ((0.5, "half"), (0.95, "95 %"), (0.99, "99 %"))
-            ),
+            *quantiles("shardwise_reconcile_duration_seconds_bucket"),
             unit="s",
             width=8,
             empty_means="No reconcile in this time",

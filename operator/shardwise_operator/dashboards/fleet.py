@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from shardwise.api import metrics as declared
+from shardwise_operator.dashboards import goodput, recoveries
 from shardwise_operator.dashboards.board import (
     FLEET,
     Board,
@@ -17,17 +18,14 @@ from shardwise_operator.dashboards.panels import (
     bars,
     coloured,
     graph,
-    heatmap,
     stat,
     table,
     thresholds,
 )
 
 IN = 'namespace=~"$namespace"'
-GOOD = thresholds((None, "red"), (0.8, "yellow"), (0.95, "green"))
 ANY_IS_BAD = thresholds((None, "green"), (1, "red"))
 ANY_IS_ODD = thresholds((None, "green"), (1, "yellow"))
-NO_RECOVERY = "No worker was lost"
 
 
 def _now() -> tuple[Panel, ...]:
@@ -69,13 +67,10 @@ def _now() -> tuple[Panel, ...]:
             "Goodput",
             "Productive part of the jobs' time, over the whole life of the jobs that are there. "
             "Below 0.95, see what the rest went into in the graph on goodput.",
-            Query(
-                expr=f'sum(shardwise_job_seconds_total{{{IN}, kind="productive"}})'
-                f" / sum(shardwise_job_seconds_total{{{IN}}})"
-            ),
+            Query(expr=goodput.ratio(IN)),
             unit="percentunit",
             decimals=1,
-            steps=GOOD,
+            steps=goodput.COLOURS,
         ),
         stat(
             "Recoveries",
@@ -113,8 +108,7 @@ def _jobs() -> Panel:
                 f"max {by} (shardwise_job_eta_seconds{{{IN}}})",
                 f'max {by} (shardwise_job_workers{{{IN}, state="training"}})',
                 f"max {by} (shardwise_job_loss{{{IN}}})",
-                f'sum {by} (shardwise_job_seconds_total{{{IN}, kind="productive"}})'
-                f" / (sum {by} (shardwise_job_seconds_total{{{IN}}}) > 0)",
+                goodput.ratio_by("namespace, job_name", IN),
                 f"sum {by} (shardwise_job_recoveries_total{{{IN}}})",
                 _at_risk(),
             )
@@ -133,7 +127,7 @@ def _jobs() -> Panel:
             ("ETA", {"unit": "dtdurations"}),
             ("Workers", {"unit": "none"}),
             ("Loss", {"decimals": 4}),
-            ("Goodput", {"unit": "percentunit", "decimals": 1, "thresholds": GOOD}),
+            ("Goodput", {"unit": "percentunit", "decimals": 1, "thresholds": goodput.COLOURS}),
             ("Recoveries", {"unit": "none"}),
             ("At risk", {"unit": "s", "decimals": 0}),
         ),
@@ -184,15 +178,13 @@ def _trouble() -> tuple[Panel, ...]:
             "Lowest goodput",
             "The ten jobs that lose most of their time. Open one to see to what.",
             Query(
-                expr=f"bottomk(10, sum {by} "
-                f'(shardwise_job_seconds_total{{{IN}, kind="productive"}})'
-                f" / (sum {by} (shardwise_job_seconds_total{{{IN}}}) > 0))",
+                expr=f"bottomk(10, {goodput.ratio_by('namespace, job_name', IN)})",
                 legend=legend,
                 instant=True,
             ),
             unit="percentunit",
             maximum=1,
-            steps=GOOD,
+            steps=goodput.COLOURS,
             overrides=linked,
         ),
         bars(
@@ -208,7 +200,7 @@ def _trouble() -> tuple[Panel, ...]:
             unit="short",
             steps=thresholds((None, "yellow"), (10, "red")),
             overrides=linked,
-            empty_means=NO_RECOVERY,
+            empty_means=recoveries.NONE,
         ),
         bars(
             "Most work at risk",
@@ -228,32 +220,11 @@ def _links() -> dict[str, object]:
 
 def _recovery() -> tuple[Panel, ...]:
     return (
-        graph(
-            "Recoveries by cause",
-            "Killed: the process died. Hung: it stood still. Unreachable: it did not answer. "
-            "Broken: a connection broke and all live. Preempted: it was asked to leave.",
-            Query(
-                expr="sum by (cause) "
-                f"(increase(shardwise_job_recoveries_total{{{IN}}}[$__rate_interval]))",
-                legend="{{cause}}",
-            ),
-            unit="short",
-            stacked=True,
-            width=8,
-        ),
-        heatmap(
-            "How long recoveries take",
+        recoveries.by_cause(f"increase(shardwise_job_recoveries_total{{{IN}}}[$__rate_interval])"),
+        recoveries.how_long(
+            IN,
             "Recoveries of the jobs that are there, by the time from noticing the loss to training "
             "on. Most should be below a second; a band above means slow rendezvous or big models.",
-            Query(
-                expr=f"sum by (le) (shardwise_job_recovery_seconds_bucket{{{IN}}})",
-                legend="{{le}}",
-                heatmap=True,
-            ),
-            unit="short",
-            axis_unit="s",
-            width=8,
-            empty_means=NO_RECOVERY,
         ),
         bars(
             "Time to first step",

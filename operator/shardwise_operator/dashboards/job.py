@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from shardwise.api import metrics as declared
+from shardwise_operator.dashboards import goodput, job_workers
 from shardwise_operator.dashboards.board import JOB, Annotation, Board, Row, variable
+from shardwise_operator.dashboards.job_workers import IN
 from shardwise_operator.dashboards.panels import (
     Panel,
     Query,
@@ -11,24 +13,14 @@ from shardwise_operator.dashboards.panels import (
     by_name,
     coloured,
     graph,
-    heatmap,
     stat,
     table,
     thresholds,
-    timeline,
 )
 
-IN = 'namespace="$namespace", job_name="$job"'
-BY_WORKER = f'{IN}, worker=~"$worker"'
-GOOD = thresholds((None, "red"), (0.8, "yellow"), (0.95, "green"))
-STEPS_A_SECOND = (
-    f"sum by (worker) (rate(shardwise_worker_step_seconds_count{{{BY_WORKER}}}[$__rate_interval]))"
-)
 NO_CHECKPOINT = "The job writes no checkpoints"
-NO_RECOVERY = "No worker was lost"
 ONE_TASK = "The job is one task"
 NO_BEST = "The job is one task, has no objectives, or none of its tasks has succeeded"
-NO_WORKER_METRICS = "No worker runs, or their pods are not scraped (podMonitor.enabled)"
 
 
 def _now() -> tuple[Panel, ...]:
@@ -76,13 +68,10 @@ def _now() -> tuple[Panel, ...]:
             "Goodput",
             "Productive part of the training's time so far. Below 0.95, see what the rest went "
             "into under Where the time goes.",
-            Query(
-                expr=f'sum(shardwise_job_seconds_total{{{IN}, kind="productive"}})'
-                f" / sum(shardwise_job_seconds_total{{{IN}}})"
-            ),
+            Query(expr=goodput.ratio(IN)),
             unit="percentunit",
             decimals=1,
-            steps=GOOD,
+            steps=goodput.COLOURS,
         ),
         stat(
             "Recoveries",
@@ -135,62 +124,6 @@ def _learning() -> tuple[Panel, ...]:
     )
 
 
-def _group() -> tuple[Panel, ...]:
-    colours = ("light-blue", "blue", "yellow", "green", "dark-green")
-    phases = " + ".join(
-        f'{place} * max by (worker) (shardwise_worker_phase{{{BY_WORKER}, phase="{phase}"}})'
-        for place, phase in enumerate(declared.PHASES, 1)
-    )
-    return (
-        timeline(
-            "Workers over time",
-            "What each worker was doing. A gap is a worker whose pod was gone; ready is one that "
-            "waits for a place in the group. The marks are recoveries and changes of size.",
-            Query(expr=phases, legend="worker {{worker}}"),
-            names=declared.PHASES,
-            colours=colours,
-            empty_means=NO_WORKER_METRICS,
-        ),
-        graph(
-            "Workers by state",
-            "Training, standing by, and missing of those asked for. Missing for long: the pods "
-            "are Pending, or wait for their image; `shardwise explain` says which.",
-            Query(expr=f"sum by (state) (shardwise_job_workers{{{IN}}})", legend="{{state}}"),
-            unit="short",
-            width=8,
-            stacked=True,
-            overrides=coloured(declared.WORKER_STATES),
-            empty_means="The job has ended",
-        ),
-        graph(
-            "Recoveries by cause",
-            "Killed: the process died. Hung: it stood still. Unreachable: it did not answer. "
-            "Broken: a connection broke and all live. Preempted: it was asked to leave.",
-            Query(
-                expr=f"sum by (cause) (shardwise_job_recoveries_total{{{IN}}})",
-                legend="{{cause}}",
-            ),
-            unit="short",
-            width=8,
-            stacked=True,
-        ),
-        heatmap(
-            "How long recoveries take",
-            "Recoveries so far by the time from noticing the loss to training on. Most should be "
-            "below a second.",
-            Query(
-                expr=f"sum by (le) (shardwise_job_recovery_seconds_bucket{{{IN}}})",
-                legend="{{le}}",
-                heatmap=True,
-            ),
-            unit="short",
-            axis_unit="s",
-            width=8,
-            empty_means=NO_RECOVERY,
-        ),
-    )
-
-
 def _goodput() -> tuple[Panel, ...]:
     return (
         graph(
@@ -218,98 +151,6 @@ def _goodput() -> tuple[Panel, ...]:
             ),
             unit="s",
             overrides=coloured(declared.SECONDS_KINDS),
-        ),
-    )
-
-
-def _stragglers() -> tuple[Panel, ...]:
-    own = (
-        "sum by (worker) (rate(shardwise_worker_seconds_total"
-        f'{{{BY_WORKER}, kind=~"computing|data"}}[$__rate_interval]))'
-    )
-    return (
-        heatmap(
-            "Stragglers: own time a step by worker",
-            "Time that each worker spends on its own part of a step, without its waiting for the "
-            "others. A row that stays darker than the rest holds all of them up: look at that "
-            "pod's node and its CPU below.",
-            Query(expr=f"{own} / ({STEPS_A_SECOND} > 0)", legend="{{worker}}"),
-            unit="s",
-            empty_means=NO_WORKER_METRICS,
-        ),
-        graph(
-            "Time of a step by worker",
-            "All workers take equally long for a step, since each waits for the others: lines "
-            "that part point at workers that compute without a group.",
-            Query(
-                expr="sum by (worker) (rate(shardwise_worker_step_seconds_sum"
-                f"{{{BY_WORKER}}}[$__rate_interval])) / ({STEPS_A_SECOND} > 0)",
-                legend="worker {{worker}}",
-            ),
-            unit="s",
-            width=6,
-            empty_means=NO_WORKER_METRICS,
-        ),
-        graph(
-            "Time of a step, all workers",
-            "The middle and the slow end. A slow end far above the middle: evaluations, "
-            "checkpoints, or a node that is shared.",
-            *(
-                Query(
-                    expr=f"histogram_quantile({part}, sum by (le) (rate("
-                    f"shardwise_worker_step_seconds_bucket{{{BY_WORKER}}}[$__rate_interval])))",
-                    legend=legend,
-                )
-                for part, legend in ((0.5, "half"), (0.95, "95 %"), (0.99, "99 %"))
-            ),
-            unit="s",
-            width=6,
-            empty_means=NO_WORKER_METRICS,
-        ),
-        graph(
-            "What steps consist of",
-            "Seconds per second of all workers. Much exchanging: a slow network, or a straggler; "
-            "much data: the data come too slowly.",
-            Query(
-                expr="sum by (kind) (rate(shardwise_worker_seconds_total"
-                f"{{{BY_WORKER}}}[$__rate_interval]))",
-                legend="{{kind}}",
-            ),
-            unit="short",
-            width=8,
-            stacked=True,
-            overrides=coloured(declared.STEP_KINDS),
-            empty_means=NO_WORKER_METRICS,
-        ),
-        graph(
-            "Part of the time in exchanges, by worker",
-            "The straggler is the lowest line: the others wait for it here, it waits for nobody.",
-            Query(
-                expr="sum by (worker) (rate(shardwise_worker_seconds_total"
-                f'{{{BY_WORKER}, kind="exchanging"}}[$__rate_interval]))'
-                " / (sum by (worker) (rate(shardwise_worker_seconds_total"
-                f"{{{BY_WORKER}}}[$__rate_interval])) > 0)",
-                legend="worker {{worker}}",
-            ),
-            unit="percentunit",
-            width=8,
-            maximum=1,
-            empty_means=NO_WORKER_METRICS,
-        ),
-        graph(
-            "Part of the time waiting for data, by worker",
-            "Above a tenth: the data set is read too slowly; cache it, or ask for more CPU.",
-            Query(
-                expr="sum by (worker) (rate(shardwise_worker_seconds_total"
-                f'{{{BY_WORKER}, kind="data"}}[$__rate_interval]))'
-                " / (sum by (worker) (rate(shardwise_worker_seconds_total"
-                f"{{{BY_WORKER}}}[$__rate_interval])) > 0)",
-                legend="worker {{worker}}",
-            ),
-            unit="percentunit",
-            width=8,
-            maximum=1,
-            empty_means=NO_WORKER_METRICS,
         ),
     )
 
@@ -448,34 +289,6 @@ def _compression() -> tuple[Panel, ...]:
     )
 
 
-def _resources() -> tuple[Panel, ...]:
-    return (
-        graph(
-            "CPU by worker",
-            "Cores in use. A straggler with less than the others is throttled, or its node is "
-            "busy with something else.",
-            Query(
-                expr="sum by (worker) "
-                f"(rate(process_cpu_seconds_total{{{BY_WORKER}}}[$__rate_interval]))",
-                legend="worker {{worker}}",
-            ),
-            unit="short",
-            empty_means=NO_WORKER_METRICS,
-        ),
-        graph(
-            "Memory by worker",
-            "Resident memory. A line that climbs towards the pod's limit ends in OOMKilled; ask "
-            "for more in spec.template.",
-            Query(
-                expr=f"max by (worker) (process_resident_memory_bytes{{{BY_WORKER}}})",
-                legend="worker {{worker}}",
-            ),
-            unit="bytes",
-            empty_means=NO_WORKER_METRICS,
-        ),
-    )
-
-
 def board() -> Board:
     return Board(
         uid=JOB,
@@ -513,12 +326,12 @@ def board() -> Board:
         rows=(
             Row(title="Now", panels=_now()),
             Row(title="Learning", panels=_learning()),
-            Row(title="Workers", panels=_group()),
+            Row(title="Workers", panels=job_workers.over_time()),
             Row(title="Tasks", panels=_tasks()),
             Row(title="Where the time goes", panels=_goodput()),
-            Row(title="Stragglers", panels=_stragglers()),
+            Row(title="Stragglers", panels=job_workers.stragglers()),
             Row(title="Checkpoints", panels=_checkpoints()),
             Row(title="Compression", panels=_compression()),
-            Row(title="Resources", panels=_resources()),
+            Row(title="Resources", panels=job_workers.resources()),
         ),
     )

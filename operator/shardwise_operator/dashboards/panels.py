@@ -14,6 +14,8 @@ Json = dict[str, Any]
 GRID_COLUMNS = 24
 DATASOURCE: Json = {"type": "prometheus", "uid": "${datasource}"}
 
+LAST_VALUE: Json = {"calcs": ["lastNotNull"], "fields": "", "values": False}
+
 # What things are coloured as, on every panel of every dashboard.
 COLOURS: Mapping[str, str] = {
     "productive": "green",
@@ -64,6 +66,17 @@ class Query:
             "range": not self.instant,
             "refId": letter,
         }
+
+
+def quantiles(buckets: str) -> tuple[Query, ...]:
+    """The middle and the slow end of a histogram, from its series of buckets."""
+    return tuple(
+        Query(
+            expr=f"histogram_quantile({part}, sum by (le) (rate({buckets}[$__rate_interval])))",
+            legend=legend,
+        )
+        for part, legend in ((0.5, "half"), (0.95, "95 %"), (0.99, "99 %"))
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +177,7 @@ def stat(
             "graphMode": "area" if spark else "none",
             "justifyMode": "center",
             "orientation": "auto",
-            "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
+            "reduceOptions": LAST_VALUE,
             "textMode": text_mode,
         },
     )
@@ -257,7 +270,7 @@ def bars(
             "minVizWidth": 8,
             "namePlacement": "auto",
             "orientation": "horizontal",
-            "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
+            "reduceOptions": LAST_VALUE,
             "showUnfilled": True,
             "sizing": "auto",
             "valueMode": "color",

@@ -11,7 +11,7 @@ from tasks_job import LIST, SWEEP, job
 from shardwise.api.crd import COLUMNS
 from shardwise.api.schema import structural
 from shardwise.api.spec import trainer_sha256
-from shardwise.api.status import MAX_PARETO_ROWS, MAX_TASK_ROWS
+from shardwise.api.status_tasks import MAX_PARETO_ROWS, MAX_TASK_ROWS
 from shardwise.api.tasks import FIELD_PATTERN
 from shardwise.api.types import Metric, TaskParameter, TaskRow, Tasks, TasksStatus, split_trainer
 from shardwise.api.validation import InvalidJob, validate

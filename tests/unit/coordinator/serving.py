@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
 from shardwise.coordinator import Coordinator, Identity, Refused
+from shardwise.coordinator.admission import Authenticate
 from shardwise.coordinator.protocol import (
     Ack,
     FromWorker,
@@ -21,7 +22,6 @@ from shardwise.coordinator.protocol import (
     decode,
     encode,
 )
-from shardwise.coordinator.service import Authenticate
 
 TASK = "default/digits"
 Kind = TypeVar("Kind", bound=Message)

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from shardwise.coordinator import Identity, service
+from shardwise.coordinator import Identity, admission, service
 from shardwise.coordinator.protocol import (
     Finished,
     Generation,
@@ -67,7 +67,7 @@ async def test_an_authenticator_that_is_down_gives_no_verdict(
 async def test_a_silent_connection_is_dropped(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "HELLO_SECONDS", 0.05)
+    monkeypatch.setattr(admission, "HELLO_SECONDS", 0.05)
     client = await server.connect()
     assert await client.ended()
 

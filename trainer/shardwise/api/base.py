@@ -8,7 +8,15 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PlainSerializer,
+)
 from pydantic.alias_generators import to_camel
 
 INT32_MAX = 2**31 - 1
@@ -19,6 +27,11 @@ INT32 = {"format": "int32"}
 INT64 = {"format": "int64"}
 ATOMIC = {"x-kubernetes-list-type": "atomic"}
 OPEN = {"x-kubernetes-preserve-unknown-fields": True}
+
+
+def map_by(key: str) -> dict[str, JsonValue]:
+    """A list whose items go by one of their fields."""
+    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]}
 
 
 class Model(BaseModel):
@@ -90,3 +103,5 @@ Tail = Annotated[str, BeforeValidator(lambda v: _cut_start(v, 4096)), Field(max_
 Sha256 = Annotated[str, Field(min_length=64, max_length=64, pattern="^[0-9a-f]{64}$")]
 Count32 = Annotated[int, Field(ge=0, le=INT32_MAX, json_schema_extra=INT32)]
 Count64 = Annotated[int, Field(ge=0, le=SAFE_INTEGER, json_schema_extra=INT64)]
+Type = Annotated[str, Field(min_length=1, max_length=63, pattern="^[A-Z][A-Za-z]*$")]
+"""One word for scripts, as the types and the reasons of conditions are."""

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, Literal, get_args
 
-from shardwise.api.status import State, TaskState
+from shardwise.api.status import State
+from shardwise.api.status_tasks import TaskState
 
 Kind = Literal["gauge", "counter", "histogram"]
 Source = Literal["operator", "worker"]

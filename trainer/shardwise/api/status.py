@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, JsonValue
+from pydantic import Field
 
 from shardwise.api.base import (
     ATOMIC,
@@ -18,12 +18,16 @@ from shardwise.api.base import (
     Name,
     Sha256,
     StatusModel,
-    Tail,
     Text,
     Time,
+    Type,
     Word,
+    map_by,
 )
 from shardwise.api.compression import MAX_ARTIFACTS, Artifact, CompressionStatus
+from shardwise.api.status_failures import CauseCount, LastFailure, LastRecovery, RestartsStatus
+from shardwise.api.status_result import Result
+from shardwise.api.status_tasks import TasksStatus
 
 State = Literal[
     "Pending",
@@ -37,13 +41,6 @@ State = Literal[
     "Failed",
     "Invalid",
 ]
-
-
-def _map_by(key: str) -> dict[str, JsonValue]:
-    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]}
-
-
-Type = Annotated[str, Field(min_length=1, max_length=63, pattern="^[A-Z][A-Za-z]*$")]
 
 
 class Condition(StatusModel):
@@ -150,105 +147,6 @@ class CodeStatus(StatusModel):
     """sha256 is the hash of its contents when the workers were created."""
 
 
-class LastFailure(StatusModel):
-    """What went wrong last."""
-
-    pod: Name | None = None
-    """pod is the worker pod that failed."""
-
-    rank: Count32 | None = None
-    """rank is its place in the group."""
-
-    node: Name | None = None
-    """node is where it ran."""
-
-    exit_code: Annotated[int | None, Field(ge=-255, le=255, json_schema_extra=INT32)] = None
-    """exitCode is the exit code of its container."""
-
-    reason: Word | None = None
-    """reason is one word that says why, for example UserCodeFailed."""
-
-    message: Text | None = None
-    """message says the same to people."""
-
-    time: Time | None = None
-    """time is when it went wrong."""
-
-    log_tail: Tail | None = None
-    """logTail is the end of its log or of its traceback."""
-
-
-class CauseCount(StatusModel):
-    """How often the group of workers changed for one reason."""
-
-    cause: Type
-    """cause is the reason: Killed, Hung, Unreachable, Broken, Preempted, Joined or Resized."""
-
-    count: Count32
-    """count is how often."""
-
-
-class LastRecovery(StatusModel):
-    """The last time that a worker was lost and the training went on without it."""
-
-    worker: Name | None = None
-    """worker is the pod that was lost."""
-
-    cause: Word | None = None
-    """cause is why, as in recoveriesByCause."""
-
-    step: Count64 | None = None
-    """step is the step that was under way, and was done again."""
-
-    seconds: Word | None = None
-    """seconds is how long it took from noticing the loss to going on."""
-
-    time: Time | None = None
-    """time is when it was noticed."""
-
-
-class Restart(StatusModel):
-    """One worker that failed and was replaced, or one stall of the training."""
-
-    uid: Annotated[str, Field(min_length=1, max_length=128)]
-    """uid is that of the pod, so that no failure counts twice."""
-
-    pod: Name | None = None
-    """pod is the worker that failed; absent for a stall."""
-
-    reason: Word | None = None
-    """reason is one word that says why."""
-
-    time: Time
-    """time is when it failed."""
-
-
-class RestartsStatus(StatusModel):
-    """Workers that failed and were replaced, and stalls. Those that were preempted, evicted or
-    lost with their node do not count."""
-
-    total: Count32 | None = None
-    """total is how many there were since the job began."""
-
-    in_window: Count32 | None = None
-    """inWindow is how many count against spec.restartPolicy.maxRestarts now."""
-
-    recent: Annotated[
-        tuple[Restart, ...] | None, Field(max_length=128, json_schema_extra=_map_by("uid"))
-    ] = None
-    """recent are those that count now, the oldest first."""
-
-    step: Count64 | None = None
-    """step is the step that the training stood at at the last of them."""
-
-    without_progress: Count32 | None = None
-    """withoutProgress is how often workers were replaced one after the other without a step in
-    between; the waits before the next grow with it."""
-
-    obsolete_time: Time | None = None
-    """obsoleteTime is set when the training stalls: workers created up to then are replaced."""
-
-
 class GoodputPart(StatusModel):
     """The time that went into one kind of work or of waiting."""
 
@@ -278,183 +176,12 @@ class CheckpointStatus(StatusModel):
     """error is why the last attempt failed; absent when it did not."""
 
 
-class Metric(StatusModel):
-    """One figure of the last evaluation."""
-
-    name: Annotated[str, Field(min_length=1, max_length=63)]
-    """name is what was measured, for example accuracy."""
-
-    value: Word
-    """value is the figure, as a decimal number."""
-
-
-class Result(StatusModel):
-    """What came out."""
-
-    steps: Count64 | None = None
-    """steps is the number of updates that were done."""
-
-    metrics: Annotated[
-        tuple[Metric, ...] | None,
-        Field(max_length=64, json_schema_extra=_map_by("name")),
-    ] = None
-    """metrics are the figures of the last evaluation."""
-
-    weights_sha256: Sha256 | None = None
-    """weightsSha256 is the hash of the trained weights: the same for any number of workers."""
-
-    optimizer_sha256: Sha256 | None = None
-    """optimizerSha256 is the hash of the optimizer's final state."""
-
-    seconds: Word | None = None
-    """seconds is how long the training took."""
-
-    samples_per_second: Word | None = None
-    """samplesPerSecond is the rate of the whole group over the whole training."""
-
-    recoveries: Count32 | None = None
-    """recoveries is how often the training went on after a worker was lost."""
-
-    path: Text | None = None
-    """path is where the files are on the output volume."""
-
-    pod: Name | None = None
-    """pod is the worker that wrote the result."""
-
-
-TaskState = Literal["Pending", "Running", "Succeeded", "Failed", "Stopped"]
-MAX_ROW_PARAMETERS = 16
-MAX_ROW_METRICS = 8
-MAX_PARETO_ROWS = 32
-MAX_TASK_ROWS = 20
-MAX_RECORD = 65_536
-
-
-def _first(count: int) -> BeforeValidator:
-    """Cuts a list to its bound: like a text, it is never refused."""
-    return BeforeValidator(
-        lambda value: value[:count] if isinstance(value, list | tuple) else value
-    )
-
-
-class TaskParameter(StatusModel):
-    """One value of a task's own."""
-
-    name: Annotated[str, Field(min_length=1, max_length=63)]
-    """name is the parameter's."""
-
-    value: Word
-    """value is what the task has, as text."""
-
-
-class BestTask(StatusModel):
-    """The task that is best by the first objective."""
-
-    name: Annotated[str | None, Field(min_length=1, max_length=63)] = None
-    """name is the task's: that of the list, or `task-` and its number in the sweep."""
-
-    state: TaskState | None = None
-    """state is Pending, Running, Succeeded, Failed, or Stopped, which is what early stopping does
-    to it."""
-
-    parameters: Annotated[
-        tuple[TaskParameter, ...] | None,
-        Field(max_length=MAX_ROW_PARAMETERS, json_schema_extra=_map_by("name")),
-        _first(MAX_ROW_PARAMETERS),
-    ] = None
-    """parameters are the task's own values; the first 16."""
-
-    metrics: Annotated[
-        tuple[Metric, ...] | None,
-        Field(max_length=MAX_ROW_METRICS, json_schema_extra=_map_by("name")),
-        _first(MAX_ROW_METRICS),
-    ] = None
-    """metrics are the figures of its last evaluation; the first 8."""
-
-    weights_sha256: Sha256 | None = None
-    """weightsSha256 is the hash of its trained weights: the same for any number of workers."""
-
-    step: Count64 | None = None
-    """step is the number of its updates done."""
-
-    total_steps: Count64 | None = None
-    """totalSteps is the number of updates that it has."""
-
-    workers: Count32 | None = None
-    """workers is how many computed it last, or compute it now."""
-
-    seconds: Word | None = None
-    """seconds is how long it took, or has taken."""
-
-    reason: Word | None = None
-    """reason is one word that says why it failed, for example UserCodeFailed."""
-
-    message: Name | None = None
-    """message says the same to people."""
-
-
-class TaskRow(BestTask):
-    """One task."""
-
-    name: Annotated[str, Field(min_length=1, max_length=63)]
-    """name is the task's: that of the list, or `task-` and its number in the sweep."""
-
-
-class TasksStatus(StatusModel):
-    """How far the pool is. The table of all tasks is `tasks.csv` on the output volume."""
-
-    total: Count32 | None = None
-    """total is the number of tasks."""
-
-    pending: Count32 | None = None
-    """pending is how many of them have not begun."""
-
-    running: Count32 | None = None
-    """running is how many are under way."""
-
-    succeeded: Count32 | None = None
-    """succeeded is how many were trained to their end."""
-
-    failed: Count32 | None = None
-    """failed is how many failed."""
-
-    stopped: Count32 | None = None
-    """stopped is how many early stopping has ended."""
-
-    summary: Word | None = None
-    """summary is those that have ended and total in one word, for example 37/100."""
-
-    utilization: Word | None = None
-    """utilization is the part of the workers' time that went into tasks, between 0 and 1."""
-
-    best: BestTask | None = None
-    """best is the best task so far by the first objective; absent where there is none."""
-
-    pareto: Annotated[
-        tuple[TaskRow, ...] | None,
-        Field(max_length=MAX_PARETO_ROWS, json_schema_extra=_map_by("name")),
-        _first(MAX_PARETO_ROWS),
-    ] = None
-    """pareto are tasks that no other is better than in every objective, where there are several;
-    the first 32."""
-
-    items: Annotated[
-        tuple[TaskRow, ...] | None,
-        Field(max_length=MAX_TASK_ROWS, json_schema_extra=_map_by("name")),
-        _first(MAX_TASK_ROWS),
-    ] = None
-    """items are the tasks under way, then those that ended last; at most 20."""
-
-    record: Annotated[str | None, Field(max_length=MAX_RECORD)] = None
-    """record is what a new coordinator goes on from: the results of all tasks, packed."""
-
-
 class OptimizationJobStatus(StatusModel):
     """What the operator tells."""
 
     conditions: Annotated[
         tuple[Condition, ...] | None,
-        Field(max_length=16, json_schema_extra=_map_by("type")),
+        Field(max_length=16, json_schema_extra=map_by("type")),
     ] = None
     """conditions are the observations about the job: Accepted, Running, Progressing,
     Checkpointed, Suspended, Degraded, Failed, and the one to wait for, Succeeded."""
@@ -491,7 +218,7 @@ class OptimizationJobStatus(StatusModel):
     """recoveries is how often the training went on after a worker was lost."""
 
     recoveries_by_cause: Annotated[
-        tuple[CauseCount, ...] | None, Field(max_length=32, json_schema_extra=_map_by("cause"))
+        tuple[CauseCount, ...] | None, Field(max_length=32, json_schema_extra=map_by("cause"))
     ] = None
     """recoveriesByCause is how often the group of workers changed, by reason; workers that join
     and changes of replicas are among them."""
@@ -509,7 +236,7 @@ class OptimizationJobStatus(StatusModel):
     """goodput is the productive part of the time, between 0 and 1, for example 0.98."""
 
     goodput_seconds: Annotated[
-        tuple[GoodputPart, ...] | None, Field(max_length=32, json_schema_extra=_map_by("kind"))
+        tuple[GoodputPart, ...] | None, Field(max_length=32, json_schema_extra=map_by("kind"))
     ] = None
     """goodputSeconds is where the time went, by kind."""
 
@@ -531,7 +258,7 @@ class OptimizationJobStatus(StatusModel):
 
     artifacts: Annotated[
         tuple[Artifact, ...] | None,
-        Field(max_length=MAX_ARTIFACTS, json_schema_extra=_map_by("name")),
+        Field(max_length=MAX_ARTIFACTS, json_schema_extra=map_by("name")),
     ] = None
     """artifacts are the files that the compression wrote."""
 

@@ -26,27 +26,24 @@ from shardwise.api.spec import (
     trainer_sha256,
 )
 from shardwise.api.status import (
-    BestTask,
-    CauseCount,
     CheckpointStatus,
     CodeStatus,
     Condition,
     GoodputPart,
-    LastFailure,
-    LastRecovery,
-    Metric,
     OptimizationJobStatus,
     Progress,
-    Restart,
-    RestartsStatus,
-    Result,
     State,
-    TaskParameter,
-    TaskRow,
-    TasksStatus,
-    TaskState,
     WorkersStatus,
 )
+from shardwise.api.status_failures import (
+    CauseCount,
+    LastFailure,
+    LastRecovery,
+    Restart,
+    RestartsStatus,
+)
+from shardwise.api.status_result import Metric, Result
+from shardwise.api.status_tasks import BestTask, TaskParameter, TaskRow, TasksStatus, TaskState
 from shardwise.api.tasks import (
     EarlyStopping,
     Objective,

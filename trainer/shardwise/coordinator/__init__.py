@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shardwise.coordinator.admission import Authenticate, Identity
 from shardwise.coordinator.protocol import Hello, ProtocolError, Refused
 from shardwise.coordinator.report import (
     Assignment,
@@ -16,7 +17,7 @@ from shardwise.coordinator.report import (
     TasksReport,
     TaskState,
 )
-from shardwise.coordinator.service import Authenticate, Coordinator, Identity
+from shardwise.coordinator.service import Coordinator
 
 __all__ = [
     "Assignment",

@@ -12,37 +12,25 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from socket import AF_INET
 from ssl import SSLContext
 from weakref import WeakValueDictionary
 
+from shardwise.coordinator.admission import Authenticate, first_hello, from_worker, identified
 from shardwise.coordinator.connection import Connection
 from shardwise.coordinator.group import MESSAGE_LENGTH, Action, Drop, Group
 from shardwise.coordinator.pool import Pool
 from shardwise.coordinator.pools import HostedPool, stop_again
 from shardwise.coordinator.protocol import (
     MAX_LINE,
-    PROTOCOL,
-    Ack,
     Bye,
-    CheckpointReport,
-    Failed,
-    Fault,
-    Finished,
-    FromWorker,
     Hello,
-    KeyValue,
-    Leave,
     ProtocolError,
-    Pulse,
-    Ready,
     Refusal,
     Refused,
-    StepReport,
     Stop,
-    Suspect,
     Welcome,
     encode,
 )
@@ -56,41 +44,12 @@ from shardwise.coordinator.report import (
 
 log = logging.getLogger(__name__)
 
-HELLO_SECONDS = 10.0
-"""How long a connection may take to say hello, TLS handshake aside."""
-AUTHENTICATE_SECONDS = 10.0
 OPEN_SECONDS = 10.0
 """How long a worker is held whose task is not open yet, e.g. after this process was restarted."""
 RETRY_SECONDS = 1.0
 """How long a worker without a verdict is held, so that it does not come again at once."""
 CLOSED_TASKS = 1000
 """Closed tasks whose late workers are told why."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
-    """Whom an authenticated connection belongs to."""
-
-    task: str
-    worker: str
-    index: int
-
-
-_FROM_WORKER = (
-    Ready
-    | Ack
-    | KeyValue
-    | Fault
-    | Suspect
-    | Pulse
-    | Leave
-    | StepReport
-    | CheckpointReport
-    | Finished
-    | Failed
-)
-
-Authenticate = Callable[[Hello], Awaitable[Identity]]
 
 
 @dataclass(slots=True)
@@ -343,10 +302,10 @@ class Coordinator:
             await connection.close()
 
     async def _serve(self, connection: Connection) -> None:
-        hello = await self._hello(connection)
+        hello = await first_hello(connection)
         if hello is None:
             return
-        identity = await self._identify(hello)
+        identity = await identified(hello, self._authenticate)
         if identity is None:
             await connection.discard(RETRY_SECONDS)
             return
@@ -369,7 +328,7 @@ class Coordinator:
             while (message := await connection.receive()) is not None:
                 if held.connections.get(worker) is not connection:
                     return
-                self._moved(held, group.received(worker, _from_worker(message), self._now()))
+                self._moved(held, group.received(worker, from_worker(message), self._now()))
         finally:
             # A newer connection of the same worker stands for it now, and this end means nothing.
             if held.connections.get(worker) is connection:
@@ -377,40 +336,6 @@ class Coordinator:
                 self._moved(held, group.disconnected(worker, self._now()))
                 if held.pool is not None:
                     held.pool.gone(worker, task)
-
-    async def _hello(self, connection: Connection) -> Hello | None:
-        async with asyncio.timeout(HELLO_SECONDS):
-            hello = await connection.receive()
-        if hello is None:
-            return None
-        if not isinstance(hello, Hello):
-            raise ProtocolError(f"the first message must be a hello, not {hello.type}")
-        if hello.protocol != PROTOCOL:
-            raise Refused(
-                "RefusedWorker",
-                f"the worker speaks protocol {hello.protocol}, the coordinator {PROTOCOL}: "
-                "use images of one release",
-            )
-        return hello
-
-    async def _identify(self, hello: Hello) -> Identity | None:
-        try:
-            async with asyncio.timeout(AUTHENTICATE_SECONDS):
-                identity = await self._authenticate(hello)
-        except Refused:
-            raise
-        except Exception:
-            # The caller's code, which may ask a server that is down. The worker is not at fault:
-            # without a verdict it tries again.
-            log.warning("%s could not be authenticated", hello.worker, exc_info=True)
-            return None
-        if (identity.worker, identity.index) != (hello.worker, hello.index):
-            raise Refused(
-                "RefusedWorker",
-                f"the worker says it is {hello.worker}, index {hello.index}, but its token is of "
-                f"{identity.worker}, index {identity.index}",
-            )
-        return identity
 
     async def _place(self, task: str, hello: Hello, connection: Connection) -> str:
         """The task that a worker is for: that of its token, or one of the pool of its token.
@@ -509,9 +434,3 @@ class Coordinator:
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
-
-
-def _from_worker(message: object) -> FromWorker:
-    if isinstance(message, _FROM_WORKER):
-        return message
-    raise ProtocolError(f"a worker does not send {type(message).__name__} here")
