@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shardwise.api import metrics as declared
-from shardwise_operator.dashboards import goodput, recoveries
+from shardwise_operator.dashboards import figures, recoveries
 from shardwise_operator.dashboards.board import (
     FLEET,
     Board,
@@ -67,10 +67,10 @@ def _now() -> tuple[Panel, ...]:
             "Goodput",
             "Productive part of the jobs' time, over the whole life of the jobs that are there. "
             "Below 0.95, see what the rest went into in the graph on goodput.",
-            Query(expr=goodput.ratio(IN)),
+            Query(expr=figures.goodput(IN)),
             unit="percentunit",
             decimals=1,
-            steps=goodput.COLOURS,
+            steps=figures.GOODPUT,
         ),
         stat(
             "Recoveries",
@@ -108,7 +108,7 @@ def _jobs() -> Panel:
                 f"max {by} (shardwise_job_eta_seconds{{{IN}}})",
                 f'max {by} (shardwise_job_workers{{{IN}, state="training"}})',
                 f"max {by} (shardwise_job_loss{{{IN}}})",
-                goodput.ratio_by("namespace, job_name", IN),
+                figures.goodput_by("namespace, job_name", IN),
                 f"sum {by} (shardwise_job_recoveries_total{{{IN}}})",
                 _at_risk(),
             )
@@ -127,7 +127,7 @@ def _jobs() -> Panel:
             ("ETA", {"unit": "dtdurations"}),
             ("Workers", {"unit": "none"}),
             ("Loss", {"decimals": 4}),
-            ("Goodput", {"unit": "percentunit", "decimals": 1, "thresholds": goodput.COLOURS}),
+            ("Goodput", {"unit": "percentunit", "decimals": 1, "thresholds": figures.GOODPUT}),
             ("Recoveries", {"unit": "none"}),
             ("At risk", {"unit": "s", "decimals": 0}),
         ),
@@ -137,10 +137,7 @@ def _jobs() -> Panel:
 
 
 def _at_risk() -> str:
-    return (
-        f"max by (namespace, job_name) ((shardwise_job_step{{{IN}}} - "
-        f"shardwise_job_checkpoint_step{{{IN}}}) * shardwise_job_step_seconds{{{IN}}})"
-    )
+    return f"max by (namespace, job_name) ({figures.work_at_risk(IN)})"
 
 
 def _time() -> tuple[Panel, ...]:
@@ -178,13 +175,13 @@ def _trouble() -> tuple[Panel, ...]:
             "Lowest goodput",
             "The ten jobs that lose most of their time. Open one to see to what.",
             Query(
-                expr=f"bottomk(10, {goodput.ratio_by('namespace, job_name', IN)})",
+                expr=f"bottomk(10, {figures.goodput_by('namespace, job_name', IN)})",
                 legend=legend,
                 instant=True,
             ),
             unit="percentunit",
             maximum=1,
-            steps=goodput.COLOURS,
+            steps=figures.GOODPUT,
             overrides=linked,
         ),
         bars(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shardwise.api import metrics as declared
-from shardwise_operator.dashboards import goodput, job_workers
+from shardwise_operator.dashboards import figures, job_workers
 from shardwise_operator.dashboards.board import JOB, Annotation, Board, Row, variable
 from shardwise_operator.dashboards.job_workers import IN
 from shardwise_operator.dashboards.panels import (
@@ -68,10 +68,10 @@ def _now() -> tuple[Panel, ...]:
             "Goodput",
             "Productive part of the training's time so far. Below 0.95, see what the rest went "
             "into under Where the time goes.",
-            Query(expr=goodput.ratio(IN)),
+            Query(expr=figures.goodput(IN)),
             unit="percentunit",
             decimals=1,
-            steps=goodput.COLOURS,
+            steps=figures.GOODPUT,
         ),
         stat(
             "Recoveries",
@@ -198,11 +198,7 @@ def _checkpoints() -> tuple[Panel, ...]:
             "Work at risk",
             "Work since the newest checkpoint: lost only if all workers die at once. It should "
             "stay below the interval that the job asks for.",
-            Query(
-                expr=f"(shardwise_job_step{{{IN}}} - shardwise_job_checkpoint_step{{{IN}}})"
-                f" * shardwise_job_step_seconds{{{IN}}}",
-                legend="at risk",
-            ),
+            Query(expr=figures.work_at_risk(IN), legend="at risk"),
             Query(expr=f"shardwise_job_checkpoint_interval_seconds{{{IN}}}", legend="asked for"),
             unit="s",
             empty_means=NO_CHECKPOINT,

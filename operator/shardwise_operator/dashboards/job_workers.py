@@ -113,10 +113,7 @@ def stragglers() -> tuple[Panel, ...]:
         graph(
             "Part of the time in exchanges, by worker",
             "The straggler is the lowest line: the others wait for it here, it waits for nobody.",
-            Query(
-                expr=_part("exchanging"),
-                legend="worker {{worker}}",
-            ),
+            Query(expr=_part("exchanging"), legend="worker {{worker}}"),
             unit="percentunit",
             width=8,
             maximum=1,
@@ -125,10 +122,7 @@ def stragglers() -> tuple[Panel, ...]:
         graph(
             "Part of the time waiting for data, by worker",
             "Above a tenth: the data set is read too slowly; cache it, or ask for more CPU.",
-            Query(
-                expr=_part("data"),
-                legend="worker {{worker}}",
-            ),
+            Query(expr=_part("data"), legend="worker {{worker}}"),
             unit="percentunit",
             width=8,
             maximum=1,
