@@ -224,6 +224,20 @@ def test_more_workers_than_shards_ends_with_2(attempt):
     assert "--workers: 5 is more than spec.trainer.shards (4)" in done.stderr
 
 
+def test_fewer_workers_than_a_task_is_to_have_ends_with_2(tmp_path):
+    trainer = {"entrypoint": "mine:good", "batchSize": 16, "shards": 4, "steps": 4}
+    manifest = write_manifest(tmp_path / "pool.yaml", trainer)
+    job = yaml.safe_load(manifest.read_text())
+    job["spec"]["tasks"] = {"list": [{"name": "one"}], "workersPerTask": 2}
+    manifest.write_text(yaml.safe_dump(job))
+    done = run(manifest, tmp_path / "out", "--workers", "1")
+    assert done.code == 2
+    assert (
+        "Error: --workers: 1 is fewer than spec.tasks.workersPerTask (2), so no task could begin"
+        in done.stderr
+    )
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_ends_cleanly(tmp_path, number):
     (tmp_path / "mine.py").write_text(CODE)

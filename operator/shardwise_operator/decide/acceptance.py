@@ -17,8 +17,8 @@ from typing import Any
 from shardwise.api import conditions as c
 from shardwise.api.compression import Compression
 from shardwise.api.errors import FieldError, InvalidJob
+from shardwise.api.figures import source_errors
 from shardwise.api.policy import RestartPolicy
-from shardwise.api.signature import parameters_of, signature_errors
 from shardwise.api.types import OptimizationJob, Tasks, Trainer, split_trainer, trainer_sha256
 from shardwise.api.validation import validate
 from shardwise_operator.observe import Observed
@@ -111,11 +111,12 @@ def _validated(text: str) -> OptimizationJob | tuple[FieldError, ...]:
 
 
 def _check_code(observed: Observed, job: OptimizationJob) -> None:
-    """The entrypoint takes what it is given, as far as its text tells. Raises InvalidJob."""
+    """The entrypoint takes what it is given, and gives what is asked of it, as far as its text
+    tells. Raises InvalidJob."""
     if observed.source is None:
         return
-    signature = parameters_of(observed.source, job.spec.trainer.entrypoint.partition(":")[2])
-    errors = signature_errors(job, signature) if signature is not None else []
+    function = job.spec.trainer.entrypoint.partition(":")[2]
+    errors = source_errors(job, observed.source, function)
     if errors:
         raise InvalidJob(errors)
 

@@ -115,7 +115,19 @@ def test_a_misspelt_parameter(name):
 
 def test_a_parameter_like_no_other():
     (error,) = errors(None, learning_rate="0.1", zzz=1)
-    assert error.remedy == "remove it; it takes hidden, learning_rate"
+    assert error.remedy == "remove it; the function takes hidden, learning_rate"
+
+
+@pytest.mark.parametrize(
+    ("name", "field"), [("epochs", "epochs"), ("batch_size", "batchSize"), ("batchSize",) * 2]
+)
+def test_a_sweep_over_what_is_the_trainers(name, field):
+    (error,) = errors(sweep({"name": name, "values": [8, 16]}), learning_rate="0.1")
+    assert error.field == "spec.tasks.sweep.parameters[0].name"
+    assert error.remedy == (
+        f"for spec.trainer.{field} add field: trainer.{field}; "
+        "the function takes hidden, learning_rate"
+    )
 
 
 def test_a_function_that_takes_anything_takes_anything():

@@ -263,6 +263,28 @@ def test_a_bad_one_is_told_with_field_value_and_remedy(case):
     assert "\n" not in str(error)
 
 
+@pytest.mark.parametrize(
+    ("workers", "bound"),
+    [
+        ({"replicas": 2}, "spec.workers.replicas (2)"),
+        ({"replicas": 1, "max": 2}, "spec.workers.max (2)"),
+        ({}, "spec.workers.replicas (1)"),
+    ],
+)
+def test_a_group_larger_than_the_pool_is_told_with_the_pools_size(workers, bound):
+    manifest = job({"list": LIST, "workersPerTask": 3})
+    manifest["spec"]["workers"] = workers
+    with pytest.raises(InvalidJob) as caught:
+        validate(manifest)
+    (error,) = caught.value.errors
+    assert str(error) == (
+        f"spec.tasks.workersPerTask: 3 is more than {bound}, so no task could begin; "
+        "lower workersPerTask or raise spec.workers.replicas (and max, where it is given)"
+    )
+    manifest["spec"]["workers"] = {"replicas": 1, "max": 3}
+    validate(manifest)
+
+
 GOOD = {
     "a grid": sweep(floats("1e-3", 1, scale="Log", points=3)),
     "every integer": sweep(integers(-5, "5")),
@@ -449,7 +471,7 @@ def test_all_errors_are_told_at_once():
     tasks = sweep(
         floats(0, 1, scale="Log", points=3),
         {"name": "b", "field": "compression.none.quantize.bits", "values": [1, 1]},
-        tasks={"workersPerTask": 9},
+        tasks={"workersPerTask": 5},
     )
     with pytest.raises(InvalidJob) as caught:
         validate(job(tasks))

@@ -125,7 +125,9 @@ def test_submit_reads_the_code_of_the_config_map(folder, api, call):
     path = written(folder, codeFrom={"configMap": "my-code"}, parameters={"width": 1})
     done = call("submit", path, "--name", "again")
     assert done.exit_code == 2
-    assert "'width' is no parameter of mine:task; remove it; it takes height" in done.stderr
+    assert (
+        "'width' is no parameter of mine:task; remove it; the function takes height" in done.stderr
+    )
     assert len(api.sent("PATCH")) == 1
 
 

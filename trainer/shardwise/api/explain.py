@@ -107,16 +107,17 @@ def _unknown(location: tuple[int | str, ...]) -> tuple[str, str]:
 
 def _parameter(kind: str, field: str, value: object, context: Mapping[str, Any]) -> tuple[str, str]:
     name = field.rpartition(".")[2]
+    key = "" if name.endswith("]") else f"{name}: "  # An item of a list has none.
     shown = _shown(value)
     if kind == "parameter_float":
         problem = f"{shown} is a fraction, and a fraction has more than one spelling"
-        return problem, f'write it in quotes: {name}: "{value}"'
+        return problem, f'write it in quotes: {key}"{value}"'
     if kind == "parameter_bool":
         word = str(value).lower()
         problem = f"{word} is a boolean, not an integer or a string"
-        return problem, f'write it in quotes: {name}: "{word}", or as 0 or 1'
+        return problem, f'write it in quotes: {key}"{word}", or as 0 or 1'
     if kind == "parameter_size":
-        return f"{shown} is an integer beyond 2**53 - 1", f'write it in quotes: {name}: "{value}"'
+        return f"{shown} is an integer beyond 2**53 - 1", f'write it in quotes: {key}"{value}"'
     if kind == "parameter_length":
         limit = context.get("limit", "")
         return f"{shown} is longer than {limit} characters", "put long texts into the code"
@@ -181,7 +182,10 @@ def _pattern(shown: str, pattern: str, known: str | None) -> tuple[str, str]:
         TASK_NAME_PATTERN: "a name of lowercase letters, digits and dashes",
         POSITIVE_PATTERN: 'a positive number, as "0.01"',
     }.get(pattern, f"of the form {pattern}")
-    return f"{shown} is not {form}", known or "correct it"
+    hint = "correct it"
+    if pattern == FIELD_PATTERN:
+        hint = "correct it, or leave it out: an argument of the entrypoint needs none"
+    return f"{shown} is not {form}", known or hint
 
 
 def _length(

@@ -104,6 +104,14 @@ def _rungs_problem(job: OptimizationJob) -> str:
     return f"has {last}, and the training ends at spec.trainer.{unit} ({_length(job)})"
 
 
+def _pool_problem(job: OptimizationJob) -> str:
+    bound = "replicas" if job.spec.workers.max is None else "max"
+    return (
+        f"{_tasks(job).workers_per_task} is more than spec.workers.{bound}"
+        f" ({job.spec.workers.most}), so no task could begin"
+    )
+
+
 TASK_RULES: Final[tuple[Rule, ...]] = (
     Rule(
         at="spec.tasks",
@@ -184,6 +192,21 @@ TASK_RULES: Final[tuple[Rule, ...]] = (
             f"{_tasks(job).workers_per_task} is more than"
             f" spec.trainer.shards ({job.spec.trainer.shards})"
         ),
+    ),
+    Rule(
+        at="spec",
+        field="spec.tasks.workersPerTask",
+        expression="!has(self.tasks) || type(self.tasks.workersPerTask) == string"
+        " || self.tasks.workersPerTask"
+        " <= (has(self.workers.max) ? self.workers.max : self.workers.replicas)",
+        message="spec.tasks.workersPerTask must not be more than spec.workers.max,"
+        " or replicas where there is no max",
+        remedy="lower workersPerTask or raise spec.workers.replicas (and max, where it is given)",
+        holds=lambda job: (
+            isinstance(group := _tasks(job).workers_per_task, str) or group <= job.spec.workers.most
+        ),
+        value=lambda job: _tasks(job).workers_per_task,
+        problem=_pool_problem,
     ),
     _one_choice(
         "has(p.values) || has(p.range)", "values or a range", "has neither values nor a range", 0

@@ -17,6 +17,8 @@ from shardwise.api.tasks import Tasks
 from shardwise.api.types import OptimizationJob
 
 PARAMETERS = "spec.trainer.parameters"
+TRAINERS = {field.lower(): field for field in ("epochs", "steps", "batchSize", "seed")}
+"""What a sweep may set of spec.trainer, by its name in small letters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +36,10 @@ def parameters_of(source: str, function: str) -> Signature | None:
     """The signature of a module's function; None where the text does not tell it: there is no
     plain `def` of that name at the module's top level, or it is decorated, or something later
     may bind the name anew, or the text is not Python."""
-    try:
-        module = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError):
+    found = function_of(source, function)
+    if found is None:
         return None
-    bound = [statement for statement in module.body if _binds(statement, function)]
-    if not bound:
-        return None
-    last = bound[-1]
-    if not isinstance(last, ast.FunctionDef) or last.decorator_list:
-        return None
-    arguments = last.args
+    arguments = found[1].args
     # Positional-only parameters cannot be given by name, so a default is all they can have.
     positional = [argument.arg for argument in arguments.args]
     without = len(arguments.posonlyargs) + len(positional) - len(arguments.defaults)
@@ -56,6 +51,19 @@ def parameters_of(source: str, function: str) -> Signature | None:
         if default is None
     ]
     return Signature((*positional, *keyword), tuple(required), arguments.kwarg is not None)
+
+
+def function_of(source: str, function: str) -> tuple[ast.Module, ast.FunctionDef] | None:
+    """A module and a function of it; None where `parameters_of` tells nothing."""
+    try:
+        module = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError):
+        return None
+    bound = [statement for statement in module.body if _binds(statement, function)]
+    last = bound[-1] if bound else None
+    if not isinstance(last, ast.FunctionDef) or last.decorator_list:
+        return None
+    return module, last
 
 
 def _binds(statement: ast.stmt, name: str) -> bool:
@@ -91,24 +99,28 @@ def signature_errors(job: OptimizationJob, signature: Signature) -> list[FieldEr
                     at,
                     value,
                     f"{name!r} is no parameter of {entrypoint}",
-                    _remedy(name, signature.names),
+                    _remedy(at, name, signature.names),
                     INVALID_SPEC if at.startswith(PARAMETERS) else INVALID_TASKS,
                 )
     missing = [name for name in signature.required if name not in job.spec.trainer.parameters]
     return [*found.values(), *_missing(missing, tasks, entrypoint)]
 
 
-def _remedy(name: str, names: tuple[str, ...]) -> str:
+def _remedy(at: str, name: str, names: tuple[str, ...]) -> str:
     # learningRate and learning_rate are near for a reader, not for difflib.
     plain = {known.replace("_", "").lower(): known for known in names}
-    near = difflib.get_close_matches(name.replace("_", "").lower(), plain, n=1)
+    bare = name.replace("_", "").lower()
+    near = difflib.get_close_matches(bare, plain, n=1)
     if near:
         return f"did you mean {plain[near[0]]!r}?"
-    return f"remove it; {_takes(names)}"
+    if bare in TRAINERS and at.startswith("spec.tasks.sweep."):
+        field = TRAINERS[bare]
+        return f"for spec.trainer.{field} add field: trainer.{field}; the function {_takes(names)}"
+    return f"remove it; the function {_takes(names)}"
 
 
 def _takes(names: tuple[str, ...]) -> str:
-    return f"it takes {', '.join(names)}" if names else "it takes none"
+    return f"takes {', '.join(names)}" if names else "takes none"
 
 
 def _given(job: OptimizationJob) -> Iterator[tuple[str, str, object]]:

@@ -278,4 +278,5 @@ class Tasks(SpecModel):
 
     workers_per_task: Group = AUTO
     """workersPerTask is the number of workers that compute one task together. With `Auto` it is 1
-    while tasks wait, and more for the last ones, so that no worker is idle."""
+    while tasks wait, and more for the last ones, so that no worker is idle. A number is at most
+    spec.trainer.shards, and at most what the pool may have (spec.workers.max, or replicas)."""

@@ -72,6 +72,14 @@ def run(
             err=True,
         )
         context.exit(USAGE)
+    group = 1 if job.spec.tasks is None else job.spec.tasks.workers_per_task
+    if isinstance(group, int) and count < group:
+        click.echo(
+            f"Error: --workers: {count} is fewer than spec.tasks.workersPerTask ({group}), so no "
+            "task could begin; raise it, or lower workersPerTask",
+            err=True,
+        )
+        context.exit(USAGE)
     try:
         struck = [parse_fault(text) for text in faults]
     except FaultError as error:

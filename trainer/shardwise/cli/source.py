@@ -19,19 +19,18 @@ if TYPE_CHECKING:
 def entrypoint_errors(
     job: OptimizationJob, files: Mapping[str, str] | None = None
 ) -> list[FieldError]:
-    """Parameters that the job's entrypoint does not take, or needs and does not get; empty too
-    where the source cannot be had or does not tell.
+    """Parameters that the job's entrypoint does not take, or needs and does not get, and
+    objectives that it does not give; empty too where the source cannot be had or does not tell.
 
     Args:
         files: the code by file name, as a ConfigMap has it; None: the module that the current
             folder has, else the one that is installed.
     """
-    from shardwise.api.signature import parameters_of, signature_errors
+    from shardwise.api.figures import source_errors
 
     module, _, function = job.spec.trainer.entrypoint.partition(":")
     source = source_of(module, Path.cwd()) if files is None else files.get(f"{module}.py")
-    signature = None if source is None else parameters_of(source, function)
-    return [] if signature is None else signature_errors(job, signature)
+    return [] if source is None else source_errors(job, source, function)
 
 
 def source_of(module: str, folder: Path) -> str | None:
