@@ -32,6 +32,7 @@ from shardwise.coordinator import (
     Refused,
     TaskReport,
 )
+from shardwise.worker.former import FOLDER, forget_results, forget_states
 
 TASK = "local"
 REPORT_SECONDS = 0.2
@@ -107,6 +108,8 @@ class LocalRun:
             "report_seconds": REPORT_SECONDS,
             "detection_seconds": spec.workers.detection_milliseconds / 1000,
         }
+        self._record = ""
+        """Of a pool's results, as the last coordinator had it."""
         self._assignment: Assignment | PoolAssignment
         if spec.tasks is not None:
             # Another run's results in this folder are not this one's.
@@ -140,10 +143,18 @@ class LocalRun:
 
     async def start(self) -> None:
         self._port = await self.coordinator.start(self.host, self._port)
-        if isinstance(self._assignment, PoolAssignment):
-            shutil.rmtree(self.setting.output / "tasks", ignore_errors=True)
+        self._forget_former()
         self._open(self._assignment)
         self.launcher = await self._launch()
+
+    def _forget_former(self) -> None:
+        """What an earlier run has left in this folder is not to be taken for this one's."""
+        output = self.setting.output
+        with contextlib.suppress(OSError):  # The workers will say what is wrong with the folder.
+            forget_results(output)
+        if isinstance(self._assignment, PoolAssignment):
+            shutil.rmtree(output / FOLDER, ignore_errors=True)
+            forget_states(output)
 
     def _open(self, assignment: Assignment | PoolAssignment) -> None:
         if isinstance(assignment, PoolAssignment):
@@ -176,8 +187,10 @@ class LocalRun:
             "lost_steps": before.lost_steps,
         }
         if isinstance(self._assignment, PoolAssignment):
-            assert before.tasks is not None
-            record = before.tasks.record
+            # It has no tasks to tell of while it goes through the results of the one before it.
+            if before.tasks is not None:
+                self._record = before.tasks.record
+            record = self._record
             self._open(replace(self._assignment, began=True, record=record, **totals))
             return
         self._open(
@@ -204,6 +217,8 @@ class LocalRun:
         if self.launcher is not None:
             await _end(self.launcher)
         await self.coordinator.stop()
+        if isinstance(self._assignment, PoolAssignment):
+            forget_states(self.setting.output)
 
     async def follow(self, interrupted: asyncio.Event, show: Callable[[TaskReport], None]) -> Ended:
         """Show progress until the task is over, the workers are gone, or a signal comes."""

@@ -21,12 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from shardwise.coordinator import rows
-from shardwise.coordinator.pool_stretches import SHARED, STATE
 from shardwise.coordinator.report import Collect, TaskRow
 from shardwise.worker import output
-from shardwise.worker.stretch import FOLDER, RESULT
+from shardwise.worker.former import FOLDER, RESULT, TABLE, forget_states
 
-TABLE = "tasks.csv"
 WEIGHTS = "weights.safetensors"
 OWN = (RESULT, "history.csv")
 """What a task has besides that is not the job's."""
@@ -48,8 +46,7 @@ def collect(base: Path, job: str, pool: str, what: Collect) -> dict[str, Any]:
     best = next((row for row in table if row.name == what.best), None)
     try:
         base.mkdir(parents=True, exist_ok=True)
-        for state in (*base.glob(f"{FOLDER}/*/{STATE}-*"), *base.glob(f"{SHARED}-*")):
-            shutil.rmtree(state, ignore_errors=True)
+        forget_states(base)
         output.write_aside(base / TABLE, lambda path: _write_csv(table, path))
         weights = None if best is None else _promote(base, best)
         result = {

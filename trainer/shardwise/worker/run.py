@@ -24,15 +24,16 @@ from shardwise.worker.checkpoints import Checkpoints
 from shardwise.worker.collecting import collect
 from shardwise.worker.control import Control
 from shardwise.worker.entrypoint import load_task
+from shardwise.worker.former import FOLDER
 from shardwise.worker.ledger import Ledger
 from shardwise.worker.membership import FOREVER_SECONDS, Departure, Membership, Over
 from shardwise.worker.outcome import Left, Outcome, Success, write_termination_message
 from shardwise.worker.process import Process
 from shardwise.worker.result import fingerprint, keep, write_result
 from shardwise.worker.stretch import (
-    FOLDER,
     check_objectives,
     folder,
+    forget_former,
     forget_state,
     found,
     told,
@@ -162,6 +163,7 @@ class Worker:
             result = collect(base, self.assignment.name, stretch.pool, stretch.collect)
             write_termination_message(Success(result=result), self.settings.termination_log)
             return result
+        forget_former(base, stretch)
         return found(base, stretch)
 
     def _checkpoints(self, assignment: Assignment) -> Checkpoints:

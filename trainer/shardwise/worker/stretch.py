@@ -10,9 +10,7 @@ from typing import Any
 
 from shardwise.coordinator.report import Stretch
 from shardwise.worker import output
-
-FOLDER = "tasks"
-RESULT = "result.json"
+from shardwise.worker.former import FOLDER, RESULT, forget_results, forget_states
 
 
 class UnfitTask(Exception):  # noqa: N818 - reads as what it is
@@ -62,6 +60,22 @@ def found(base: Path, stretch: Stretch) -> dict[str, Any] | None:
         return None
     same = (written.get("pool"), written.get("number")) == (stretch.pool, stretch.number)
     return told(written, stretch) if same else None
+
+
+def forget_former(base: Path, stretch: Stretch) -> None:
+    """Before the first stretch of a pool: what another one has left in the folder goes away. Its
+    tasks' files stay until there are new ones; they have its key.
+
+    Raises:
+        OutputError: the folder cannot be written to.
+    """
+    if stretch.number:
+        return
+    try:
+        forget_results(base)
+    except OSError as error:
+        raise output.OutputError.of(base, error) from error
+    forget_states(base, but=stretch.pool)
 
 
 def forget_state(base: Path, stretch: Stretch) -> None:
