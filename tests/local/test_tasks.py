@@ -146,14 +146,33 @@ def test_what_one_task_does_harms_no_other(tmp_path: Path) -> None:
     assert rows["good"]["weightsSha256"] == rows["fine"]["weightsSha256"] != ""
 
 
-def test_an_objective_that_there_is_not_ends_the_job_before_it_trains(tmp_path: Path) -> None:
+def test_an_objective_that_the_entrypoints_text_does_not_have_is_told_at_once(
+    tmp_path: Path,
+) -> None:
     objectives = [{"metric": "acuracy", "direction": "Maximize"}]
     path = manifest(tmp_path / "typo.yaml", {"sweep": SWEEP, "objectives": objectives})
     found = run(path, tmp_path / "out", "--workers", "2")
+    assert found.code == 2
+    assert found.stderr == (
+        "Error: spec.tasks.objectives[0].metric: the evaluation of shardwise.examples.digits:task "
+        "gives no 'acuracy'; did you mean 'accuracy'?\n"
+    )
+
+
+def test_an_objective_that_there_is_not_ends_the_job_before_it_trains(tmp_path: Path) -> None:
+    """Where the text does not tell what an evaluation gives, the first worker does."""
+    text = MODULE.replace("return Task(", "return Task(metrics=METRICS, ")
+    (tmp_path / "kinds.py").write_text(text + "\nMETRICS = None\n")
+    objectives = [{"metric": "acuracy", "direction": "Maximize"}]
+    listed = [{"name": "one", "parameters": {"kind": "fine"}}]
+    changes = {"entrypoint": "kinds:task", "batchSize": 32}
+    tasks = {"list": listed, "objectives": objectives}
+    path = manifest(tmp_path / "typo.yaml", tasks, **changes)
+    found = run(path, tmp_path / "out", "--workers", "2")
     assert found.code == 1
     assert (
-        "spec.tasks.objectives[0].metric: the evaluation gives no 'acuracy'; it gives loss, "
-        in (found.stderr)
+        "spec.tasks.objectives[0].metric: the evaluation gives no 'acuracy'; it gives loss"
+        in found.stderr
     )
     assert not (found.output / "tasks").exists()
 
@@ -171,3 +190,21 @@ def test_early_stopping_goes_on_from_where_a_task_paused(tmp_path: Path, calm: R
         assert rows[name]["weightsSha256"] == whole[name]["weightsSha256"]
     assert {rows[name]["steps"] for name in stopped} == {str(int(whole["task-0"]["steps"]) // 2)}
     assert not list((found.output / "tasks").glob("*/state-*"))
+
+
+def test_a_rerun_that_fails_shows_nothing_of_the_run_before_it(tmp_path: Path) -> None:
+    (tmp_path / "kinds.py").write_text(MODULE)
+    tasks = {"list": [{"name": "one", "parameters": {"kind": "fine"}}], "objectives": []}
+    changes = {"entrypoint": "kinds:task", "batchSize": 32}
+    first = run(manifest(tmp_path / "a.yaml", tasks, **changes), tmp_path / "out")
+    assert first.code == 0, first.stderr
+    assert table(first)["one"]["state"] == "Succeeded"
+    # As a run that was killed leaves it.
+    (first.output / "shared-01234567").mkdir()
+    tasks["list"][0]["parameters"] = {"kind": "raises"}
+    again = run(manifest(tmp_path / "a.yaml", tasks, **changes), tmp_path / "out")
+    assert again.code == 1
+    assert "no such kind of data" in again.stderr
+    left = {str(path.relative_to(again.output)) for path in again.output.rglob("*")}
+    assert not {"result.json", "tasks.csv", "tasks/one/result.json"} & left
+    assert not [name for name in left if name.startswith("shared-")]
