@@ -21,6 +21,8 @@ PAUSE = timedelta(seconds=5)
 """That a pool may have no worker at a task, or fewer than it asks for, between two tasks."""
 ENDED = ("Succeeded", "Failed", "Stopped")
 ROWS = 20
+RESERVED = 5
+"""Rows for tasks that have ended, whatever the number of those under way: a failed one shows."""
 ROWS_BYTES = 12_288
 """Of JSON: for the rows, and again for the front. With the record, which has 64 KiB at the most,
 and the rest of the job it stays below 100 KiB."""
@@ -120,7 +122,7 @@ def tasks_status(report: TaskReport | None, old: Status) -> dict[str, Any] | Non
         "utilization": before.get("utilization") if fresh else f"{tasks.utilization:.3f}",
         "best": _row(tasks.best, kept) if tasks.best else before.get("best"),
         "pareto": _fitting(_row(row, kept) for row in tasks.pareto) or before.get("pareto"),
-        "items": _fitting(items[:ROWS]),
+        "items": _shown(items),
         "record": tasks.record or before.get("record"),
     }
 
@@ -219,6 +221,17 @@ def _valid(row: Mapping[str, Any]) -> dict[str, Any]:
         return RowStatus.model_validate(row).to_json()
     except ValueError:  # Of a worker of another version: the counts can still be told.
         return {}
+
+
+def _shown(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Of these rows as many as there is room for: those under way, then those that have ended, of
+    which the first few have their place whatever there is of the others."""
+    found = [row for row in rows if row]
+    ended = [row for row in found if row["state"] in ENDED]
+    running = [row for row in found if row["state"] not in ENDED]
+    first, others = ended[:RESERVED], ended[RESERVED:]
+    fitting = _fitting([*first, *running, *others][:ROWS])
+    return sorted(fitting, key=lambda row: row["state"] in ENDED)
 
 
 def _fitting(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

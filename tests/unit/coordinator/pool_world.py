@@ -6,7 +6,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shardwise.coordinator.pool import Pool
-from shardwise.coordinator.pool_actions import Close, Dismiss, Open, Place, Release, Resize
+from shardwise.coordinator.pool_actions import (
+    Close,
+    Decide,
+    Dismiss,
+    Open,
+    Place,
+    Release,
+    Resize,
+)
 from shardwise.coordinator.report import (
     Assignment,
     Failure,
@@ -29,6 +37,14 @@ def grid(count: int, **tasks: Any) -> dict[str, Any]:
     parameter = {"name": "n", "values": list(range(count))}
     sweep = {"parameters": [parameter], "algorithm": "Grid", **tasks.pop("sweep", {})}
     return {"sweep": sweep, "objectives": ACCURACY, **tasks}
+
+
+def tpe(count: int, **tasks: Any) -> dict[str, Any]:
+    """spec.tasks of so many tasks that TPE gives a learning rate."""
+    rate = {"type": "Float", "min": "0.001", "max": "1", "scale": "Log"}
+    parameters = [{"name": "learning_rate", "range": rate}]
+    sweep = {"parameters": parameters, "algorithm": "TPE", "seed": 3}
+    return {"sweep": sweep, "objectives": ACCURACY, "maxTasks": count, **tasks}
 
 
 def listed(*names: str, **tasks: Any) -> dict[str, Any]:
@@ -54,6 +70,8 @@ class World:
     ended: list[str] = field(default_factory=list)
     """Tasks, as their stretches ended."""
     most_at_once: int = 0
+    decides: bool = True
+    """Whether the schedule decides at once; otherwise it waits for `decide`."""
 
     def come(self, *indices: int, last_end: str = "") -> None:
         for index in indices:
@@ -123,6 +141,7 @@ class World:
         self.come(*(int(worker.removeprefix("w-")) for worker in crew))
 
     def act(self) -> None:
+        undecided = False
         for action in self.pool.settle(self.now):
             match action:
                 case Open(assignment=assigned):
@@ -143,7 +162,17 @@ class World:
                     self.at = {w: t for w, t in self.at.items() if t != task}
                 case Dismiss(worker=worker):
                     self.dismissed.add(worker)
+                case Decide():
+                    undecided = True
         self.most_at_once = max(self.most_at_once, len(self.open))
+        if undecided and self.decides:
+            self.decide()
+
+    def decide(self) -> None:
+        """The schedule has come to a decision."""
+        self.pool.schedule.decide()
+        self.pool.decided()
+        self.act()
 
 
 def world(tasks: dict[str, Any], workers: int, **changes: Any) -> World:

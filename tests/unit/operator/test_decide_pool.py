@@ -407,6 +407,26 @@ def test_rows_as_large_as_they_can_be_leave_the_status_small():
     assert len(json.dumps(world.status["tasks"], separators=(",", ":"))) < 98 * 1024
 
 
+def test_a_failed_task_shows_beside_many_that_run_however_long_their_rows_are():
+    world = PoolWorld()
+    world.begin()
+    wide = {f"parameter_{n}": "v" * 100 for n in range(16)}
+    running = [replace(row(n, "Running"), parameters=wide) for n in range(15)]
+    ended = [row(20, "Failed"), *(row(n) for n in range(21, 25))]
+    tasks = replace(world.report.tasks, rows=tuple([*running, *ended]))
+    world.work(0, 1, 2, 3, tasks=tasks)
+    world.settle()
+    items = world.status["tasks"]["items"]
+    states = [item["state"] for item in items]
+    assert 1 < states.count("Running") < 15, "there is no room for all"
+    assert states == sorted(states, key=lambda state: state != "Running")
+    assert [item["name"] for item in items if item["state"] != "Running"] == [
+        f"task-{n}" for n in range(20, 25)
+    ]
+    (failed,) = (item for item in items if item["state"] == "Failed")
+    assert failed["message"] == "ValueError: 20 is too wide"
+
+
 # What is refused before any pod is made.
 
 SOURCE = "def task(hidden: int = 64):\n    return None\n"
@@ -423,7 +443,7 @@ def test_a_sweep_over_what_the_entrypoint_does_not_take_is_refused():
     accepted = world.condition("Accepted")
     assert (accepted["status"], accepted["reason"]) == ("False", "InvalidTasks")
     assert "spec.tasks.sweep.parameters[0].name" in accepted["message"]
-    assert "it takes hidden" in accepted["message"]
+    assert "the function takes hidden" in accepted["message"]
     assert world.status["state"] == "Invalid"
 
 

@@ -130,7 +130,8 @@ class TasksStatus(StatusModel):
         Field(max_length=MAX_TASK_ROWS, json_schema_extra=map_by("name")),
         _first(MAX_TASK_ROWS),
     ] = None
-    """items are the tasks under way, then those that ended last; at most 20."""
+    """items are the tasks under way, then those that failed last, then those that ended last; at
+    most 20, with 5 of them for tasks that have ended."""
 
     record: Annotated[str | None, Field(max_length=MAX_RECORD)] = None
     """record is what a new coordinator goes on from: the results of all tasks, packed."""

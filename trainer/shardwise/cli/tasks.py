@@ -54,7 +54,7 @@ def tasks(
     """The tasks of JOB in a cluster, or of the run that wrote FOLDER: parameters, figures, state.
 
     A folder has all tasks. A job's status has the best one, the Pareto front, those under way and
-    those that ended last.
+    those that failed or ended last.
     """
     folder = local_folder(source)
     if follow and output not in (None, "wide"):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import Counter, deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from shardwise.api import conditions, exitcodes
@@ -20,22 +20,17 @@ from shardwise.coordinator.allotment import Crew
 from shardwise.coordinator.pool_actions import (
     Action,
     Close,
+    Decide,
     Dismiss,
     Open,
     Place,
     Release,
     Resize,
 )
-from shardwise.coordinator.report import (
-    Assignment,
-    Collect,
-    Failure,
-    PoolAssignment,
-    TaskReport,
-)
+from shardwise.coordinator.pool_start import Start, start
+from shardwise.coordinator.report import Collect, Failure, PoolAssignment, TaskReport
+from shardwise.coordinator.running import Running
 from shardwise.coordinator.spent import Spent
-from shardwise.coordinator.table import Table
-from shardwise.sweep import RecordError, Schedule
 from shardwise.sweep import Stretch as Planned
 
 AUTO = "Auto"
@@ -52,31 +47,6 @@ FATAL = frozenset({conditions.INVALID_TASKS, conditions.OUTPUT_FAILED, condition
 RETRIED = frozenset({conditions.WORKER_LOST, OOM_KILLED})
 
 
-@dataclass(slots=True)
-class Running:
-    """A stretch of a task that workers are at; `planned` is None for what is no task's own."""
-
-    planned: Planned | None
-    assignment: Assignment
-    wanted: int
-    began: float
-    workers: set[str] = field(default_factory=set)
-    report: TaskReport | None = None
-    deaths: int = 0
-    deaths_at: int = -1
-    """The step that it stood at when a worker died last."""
-
-    @property
-    def step(self) -> int:
-        progress = None if self.report is None else self.report.progress
-        return 0 if progress is None else progress.step
-
-    def crew(self) -> Crew:
-        progress = None if self.report is None else self.report.progress
-        left = None if progress is None else progress.eta_seconds
-        return Crew(wanted=self.wanted, there=len(self.workers), left_seconds=left)
-
-
 class Pool:
     """The tasks of one job and the workers that do them. `settle` says what follows of events.
 
@@ -84,16 +54,20 @@ class Pool:
         assignment: the job; with `began` its workers may be at tasks already.
         now: the time.
         adoption_seconds: how long such workers are waited for before tasks are begun.
+        begins: what `pool_start.start` gave for the assignment; None: it is worked out here.
     """
 
     def __init__(
-        self, assignment: PoolAssignment, now: float, *, adoption_seconds: float = 10.0
+        self,
+        assignment: PoolAssignment,
+        now: float,
+        *,
+        adoption_seconds: float = 10.0,
+        begins: Start | None = None,
     ) -> None:
         self.assignment = assignment
-        tasks = assignment.tasks
-        self.failure: Failure | None = None
-        self.schedule, unfinished = self._restored()
-        self.table = Table(tasks.get("objectives") or ())
+        begins = begins or start(assignment)
+        self.schedule, self.table, self.failure = begins.schedule, begins.table, begins.failure
         self.running: dict[str, Running] = {}
         self.idle: dict[str, int] = {}
         """Workers that wait for work, and their index."""
@@ -102,34 +76,25 @@ class Pool:
         self.last_loss = 0.0
         self.moved = now
         """When a task was last over, as far as its workers are concerned."""
-        self._queue: deque[Planned] = deque(unfinished)
+        effort = self.schedule.effort
+        self.effort_before = 0.0 if effort is None else effort.done
+        """What earlier coordinators' stretches came to."""
+        self._queue: deque[Planned] = deque(begins.unfinished)
         self._retries: Counter[int] = Counter()
         self._at: dict[str, str] = {}
         """The task that a worker was placed in last."""
         self._holders: dict[int, str] = {}
         """The worker that ended a trial's last stretch, and has its files."""
         self._draining = ""
-        begun = bool(unfinished or self.schedule.told())
-        self._shares = pool_stretches.training_is_shared(assignment) and not begun
+        self._shares = pool_stretches.training_is_shared(assignment) and not begins.begun
         """The training that all tasks share is yet to be done."""
         self._leads = self._shares
         """Then the first task, by all workers: what it computes of statistics, the others find."""
         self._adopting_until: float | None = now + adoption_seconds if assignment.began else None
+        self._deciding = False
+        """The next stretch is being worked out."""
         self._actions: list[Action] = []
-        for planned, values in self.schedule.told():
-            self.table.remember(planned, values)
         self._check_failures()
-
-    def _restored(self) -> tuple[Schedule, tuple[Planned, ...]]:
-        """The schedule as an earlier coordinator had it, and what was begun."""
-        given = self.assignment
-        if given.record:
-            try:
-                return Schedule.restore(given.tasks, given.trainer, given.record)
-            except RecordError as error:
-                message = f"{error}; delete the job and create it again"
-                self.failure = Failure(reason=conditions.INVALID_TASKS, message=message)
-        return Schedule(given.tasks, given.trainer), ()
 
     # Queries.
 
@@ -262,6 +227,11 @@ class Pool:
         self.schedule.tell(planned.number, None)
         self._check_failures()
 
+    def decided(self, failure: Failure | None = None) -> None:
+        """The next stretch was worked out, or could not be."""
+        self._deciding = False
+        self.failure = self.failure or failure
+
     def resize(self, workers: int) -> None:
         """The pool is to have another number of workers; they come and go by themselves."""
         self.assignment = replace(self.assignment, workers=workers)
@@ -314,9 +284,10 @@ class Pool:
         self._begin(now)
         if self.fixed is None and self._queue:
             self._shrink()
-        elif self.fixed is None:
+        elif self.fixed is None and not self._deciding:
             self._grow()
-        if not self.running and not self._queue and self.schedule.exhausted:
+        waits = self._queue or self._deciding or self.schedule.undecided
+        if not self.running and not waits and self.schedule.exhausted:
             self._collect(now)
 
     def _release(self) -> None:
@@ -334,8 +305,10 @@ class Pool:
     def _begin(self, now: float) -> None:
         room = min(len(self.idle), self._limit() - len(self.running))
         # One more than there is room for: whether a task waits decides on sizes.
-        while len(self._queue) <= room and (planned := self.schedule.next()) is not None:
+        while len(self._queue) <= room and (planned := self._next()) is not None:
             self._queue.append(planned)
+        if self._deciding and self.fixed is None:
+            return  # How many workers a task gets depends on how many tasks there are for them.
         ready = int(min(len(self._queue), self._limit() - len(self.running)))
         for size in allotment.sizes(ready, len(self.idle), self.most, self.fixed):
             planned = self._queue.popleft()
@@ -351,7 +324,7 @@ class Pool:
 
     def _lead(self, now: float) -> None:
         """All workers do the first task, before any other begins."""
-        if not self.running and self.idle and (planned := self.schedule.next()) is not None:
+        if not self.running and self.idle and (planned := self._next()) is not None:
             workers = min(len(self.idle), self.fixed or self.most)
             self._place(self._open(planned, workers, now), workers)
         if self.fixed is None:
@@ -404,6 +377,15 @@ class Pool:
         self._place(assignment.task, 1, "" if best is None else self._holders.get(best, ""))
 
     # Details.
+
+    def _next(self) -> Planned | None:
+        """The next stretch to begin; None: there is none for now, or it is being worked out."""
+        if not self._deciding and not self.schedule.undecided:
+            return self.schedule.next()
+        if not self._deciding:
+            self._deciding = True
+            self._actions.append(Decide())
+        return None
 
     def _limit(self) -> float:
         return self.assignment.tasks.get("parallelism") or math.inf

@@ -55,4 +55,9 @@ class Dismiss:
     worker: str
 
 
-Action = Open | Place | Resize | Release | Close | Dismiss
+@dataclass(frozen=True, slots=True)
+class Decide:
+    """Have the schedule decide on the next stretch, which may take long, and say when it has."""
+
+
+Action = Open | Place | Resize | Release | Close | Dismiss | Decide

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from itertools import islice
 
-from shardwise.coordinator.pool import Pool, Running
+from shardwise.coordinator.pool import Pool
 from shardwise.coordinator.pool_stretches import SHARED_TRAINING
 from shardwise.coordinator.report import (
     Loss,
@@ -17,8 +17,13 @@ from shardwise.coordinator.report import (
     TasksReport,
     TaskState,
 )
+from shardwise.coordinator.running import Running
+from shardwise.sweep import Stretch
+from shardwise.sweep.effort import Effort
 
 ROWS = 20
+RESERVED = 5
+"""Rows for tasks that have ended, whatever the number of those under way."""
 FRONT = 32
 LOSSES = 16
 
@@ -63,8 +68,9 @@ def tasks(pool: Pool) -> TasksReport:
     """The tasks in counts and in a few rows."""
     table, counts, best = pool.table, pool.table.counts, pool.table.standing.best
     begun = sum(counts.values())
-    shown = [_row(pool, each) for each in islice(pool.running.values(), ROWS) if each.planned]
-    ended = [table.rows[trial] for trial in reversed(table.ended)]
+    ended = [table.rows[trial] for trial in table.newest()]
+    room = ROWS - min(RESERVED, len(ended))
+    shown = [_row(pool, each) for each in islice(pool.running.values(), room) if each.planned]
     several = len(table.objectives) > 1
     return TasksReport(
         total=pool.schedule.total,
@@ -108,40 +114,82 @@ def _state(pool: Pool) -> TaskState:
 
 
 def _progress(pool: Pool, now: float) -> Progress | None:
-    """Steps over all tasks, as many as those that have begun let expect; time by what has ended."""
+    """Steps over all tasks, done and expected, and the time that is left."""
     current = [
-        each.report.progress
+        (each.planned, each.report.progress)
         for each in pool.running.values()
         if each.report is not None and each.report.progress is not None and each.planned
     ]
-    ended = sum(pool.table.counts[state] for state in ("Succeeded", "Failed", "Stopped"))
+    ended = _ended(pool)
     shared = pool.running.get(pool.key(SHARED_TRAINING))
     if shared is not None and shared.report is not None and shared.report.progress is not None:
         return replace(shared.report.progress, stage="training that all tasks share")
-    if not current and not ended:
+    if not current and not ended and not pool.table.steps:
         return None
-    total = pool.schedule.total
+    told = [progress for _, progress in current]
+    passed = max(1e-9, now - pool.spent.began)
+    effort = pool.schedule.effort
+    if effort is None:
+        done, expected, eta = _by_tasks(pool, told, passed)
+    else:
+        done, expected, eta = _by_rungs(pool, effort, current, passed)
+    best = pool.table.standing.best
+    latest = max(told, key=lambda progress: progress.at, default=None)
+    return Progress(
+        step=done,
+        total_steps=max(1, expected),
+        epoch=0 if latest is None else latest.epoch,
+        loss=pool.last_loss if latest is None else latest.loss,
+        samples_per_second=sum(progress.samples_per_second for progress in told),
+        eta_seconds=eta,
+        at=pool.moved if latest is None else max(pool.moved, latest.at),
+        metrics={} if best is None else pool.table.rows[best].metrics,
+        stage=f"tasks: {ended}/{pool.schedule.total}" if not pool.over else "",
+    )
+
+
+def _ended(pool: Pool) -> int:
+    return sum(pool.table.counts[state] for state in ("Succeeded", "Failed", "Stopped"))
+
+
+def _by_tasks(
+    pool: Pool, current: Sequence[Progress], passed: float
+) -> tuple[int, int, float | None]:
+    """Steps done, steps expected, seconds left: as many steps as the tasks that have begun let
+    expect, time by the tasks that have ended."""
+    total, ended = pool.schedule.total, _ended(pool)
     known = pool.table.steps + sum(progress.total_steps for progress in current)
     each_task = known / max(1, pool.table.stepped + len(current))
     # Of what an earlier coordinator saw end, only the results are remembered.
     forgotten = ended + pool.table.counts["Pending"] - pool.table.stepped
     done = round(pool.table.steps + forgotten * each_task) + sum(each.step for each in current)
     expected = done if ended == total else max(done, round(each_task * total))
-    passed = max(1e-9, now - pool.spent.began)
     rate = pool.table.ended_here / passed
-    best = pool.table.standing.best
-    latest = max(current, key=lambda progress: progress.at, default=None)
-    return Progress(
-        step=done,
-        total_steps=max(1, expected),
-        epoch=0 if latest is None else latest.epoch,
-        loss=pool.last_loss if latest is None else latest.loss,
-        samples_per_second=sum(progress.samples_per_second for progress in current),
-        eta_seconds=(total - ended) / rate if rate else None,
-        at=pool.moved if latest is None else max(pool.moved, latest.at),
-        metrics={} if best is None else pool.table.rows[best].metrics,
-        stage=f"tasks: {ended}/{total}" if not pool.over else "",
+    return done, expected, (total - ended) / rate if rate else None
+
+
+def _by_rungs(
+    pool: Pool, effort: Effort, current: Sequence[tuple[Stretch, Progress]], passed: float
+) -> tuple[int, int, float | None]:
+    """The same where tasks wait at rungs and most of them go no further: by `sweep.effort`, the
+    time by what this coordinator has seen done of it."""
+    reached = effort.done + sum(
+        pool.schedule.reached(planned, progress.step / max(1, progress.total_steps))
+        for planned, progress in current
     )
+    known = pool.table.steps + sum(progress.step for _, progress in current)
+    if current:
+        each_unit = sum(progress.total_steps for _, progress in current) / len(current)
+        each_unit /= effort.full
+    else:
+        each_unit = known / reached if reached else 0.0
+    # Of what an earlier coordinator saw, the steps are not known.
+    done = max(known, round(reached * each_unit))
+    if _ended(pool) == pool.schedule.total:
+        return done, done, 0.0
+    rate = (reached - pool.effort_before) / passed
+    left = max(0.0, effort.whole - reached)
+    return done, max(done, round(effort.whole * each_unit)), left / rate if rate > 0 else None
 
 
 def _waiting(pool: Pool) -> str:

@@ -233,7 +233,8 @@ class TasksReport:
     failed: int
     stopped: int
     rows: tuple[TaskRow, ...] = ()
-    """Those that run, then those that ended last; a bounded number."""
+    """Those that run, then those that failed last, then those that ended last; a bounded number,
+    with room for some that ended."""
     best: TaskRow | None = None
     pareto: tuple[TaskRow, ...] = ()
     """The front, where there are several objectives; a bounded number."""

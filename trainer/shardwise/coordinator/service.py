@@ -19,9 +19,9 @@ from ssl import SSLContext
 from weakref import WeakValueDictionary
 
 from shardwise.coordinator.admission import Authenticate, first_hello, from_worker, identified
+from shardwise.coordinator.aside import Aside
 from shardwise.coordinator.connection import Connection
 from shardwise.coordinator.group import MESSAGE_LENGTH, Action, Drop, Group
-from shardwise.coordinator.pool import Pool
 from shardwise.coordinator.pools import HostedPool, stop_again
 from shardwise.coordinator.protocol import (
     MAX_LINE,
@@ -90,6 +90,7 @@ class Coordinator:
         self._adoption_seconds = adoption_seconds
         self._tasks: dict[str, _Task] = {}
         self._pools: dict[str, HostedPool] = {}
+        self._aside = Aside()
         self._closed: dict[str, Stop] = {}
         self._opened: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()
         self._changed: set[str] = set()
@@ -145,9 +146,13 @@ class Coordinator:
         if key in self._pools:
             return
         self._closed.pop(key, None)
-        pool = Pool(assignment, self.now(), adoption_seconds=self._adoption_seconds)
-        hosted = self._pools[key] = HostedPool(pool, self, lambda: self._news(key))
-        hosted.act()
+        self._pools[key] = HostedPool(
+            assignment,
+            self,
+            self._aside,
+            lambda: self._news(key),
+            adoption_seconds=self._adoption_seconds,
+        )
         self._let_in(key)
 
     def _open(self, assignment: Assignment, pool: HostedPool | None) -> None:

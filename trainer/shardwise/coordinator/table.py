@@ -13,6 +13,7 @@ from shardwise.coordinator.standing import Standing
 from shardwise.sweep import Stretch
 
 SHOWN = 64
+FAILURES = 3
 NO_FIGURE = "NoFigure"
 
 
@@ -30,6 +31,8 @@ class Table:
         self.counts: Counter[RowState] = Counter()
         self.ended: deque[int] = deque(maxlen=SHOWN)
         """The trials that ended last."""
+        self.failures: deque[int] = deque(maxlen=FAILURES)
+        """The trials that failed last."""
         self.ended_here = 0
         """Tasks that have ended under this coordinator."""
         self.steps = 0
@@ -103,12 +106,20 @@ class Table:
             if row.state == "Pending":
                 self._end(trial, row, "Stopped", shown=False)
 
+    def newest(self) -> list[int]:
+        """Trials that have ended: those that failed last, then those that ended last of the rest;
+        in both, the newest first."""
+        failures = list(reversed(self.failures))
+        return [*failures, *(trial for trial in reversed(self.ended) if trial not in failures)]
+
     def _end(self, trial: int, row: TaskRow, state: RowState, *, shown: bool = True) -> None:
         self._ends += 1
         self.ended_here += 1
         self._set(trial, replace(row, state=state, ended=self._ends))
         if shown:
             self.ended.append(trial)
+        if state == "Failed":
+            self.failures.append(trial)
 
     def _set(self, trial: int, row: TaskRow) -> None:
         before = self.rows.get(trial)

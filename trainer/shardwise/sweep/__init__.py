@@ -5,6 +5,6 @@ from __future__ import annotations
 
 from shardwise.sweep.ranking import best, pareto
 from shardwise.sweep.record import RecordError
-from shardwise.sweep.schedule import Schedule, State, Stretch
+from shardwise.sweep.schedule import AbandonedError, Schedule, State, Stretch
 
-__all__ = ["RecordError", "Schedule", "State", "Stretch", "best", "pareto"]
+__all__ = ["AbandonedError", "RecordError", "Schedule", "State", "Stretch", "best", "pareto"]

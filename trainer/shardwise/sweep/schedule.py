@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from shardwise.api.tasks import MAX_VALUES
 from shardwise.sweep.algorithms import Algorithm, algorithm
+from shardwise.sweep.effort import Effort, Marks
 from shardwise.sweep.lengths import Lengths
 from shardwise.sweep.order import GivenOrder, Order, Plan, VirtualOrder
 from shardwise.sweep.record import (
@@ -31,6 +33,10 @@ REDUCTION_FACTOR = 3
 
 State = Literal["Pending", "Running", "Waiting", "Succeeded", "Failed", "Stopped"]
 """`Waiting`: at a rung, and neither promoted nor out of the question."""
+
+
+class AbandonedError(Exception):
+    """Nobody wants the schedule any more that is being restored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +77,7 @@ class Schedule:
         self._list: Sequence[Mapping[str, Any]] | None = tasks.get("list")
         self._directions = [item["direction"] for item in tasks.get("objectives") or ()]
         self._algorithm: Algorithm | None = None
+        self._marks: Marks | None = None
         self._order: Order
         if self._list is not None:
             self.total = most = len(self._list)
@@ -83,7 +90,9 @@ class Schedule:
             stopping = tasks["sweep"].get("earlyStopping")
             if stopping:
                 factor = stopping.get("reductionFactor", REDUCTION_FACTOR)
-                most = most_stretches(self.total, len(stopping["rungs"]), factor)
+                rungs = stopping["rungs"]
+                most = most_stretches(self.total, len(rungs), factor)
+                self._marks = Marks(rungs, lengths.shortest, factor, self.total)
             if stopping or self._algorithm.adaptive:
                 self._order = _virtual(tasks, self._algorithm, lengths, self._directions, most)
             else:
@@ -96,7 +105,12 @@ class Schedule:
         self._precision = Precision.of(most, len(self._directions))
         self._begun: list[Plan] = []
         self._ready: Plan | None = None
+        self._asked_at = -1
+        """With how many results it was found out that there is no next one for now."""
         self._results: dict[int, Values | None] = {}
+        self._begun_to: Counter[int] = Counter()
+        self._ended_at: Counter[int] = Counter()
+        """Stretches by rung."""
         self._newest: dict[int, int] = {}
         """By trial, the number of the stretch that was begun last."""
         self._values: dict[int, Values] = {}
@@ -111,7 +125,20 @@ class Schedule:
         if plan is None:
             return None
         self._ready = self._record = None
+        self._asked_at = -1
         return self._stretch(self._begin(plan))
+
+    @property
+    def undecided(self) -> bool:
+        """Whether `next` would have to ask an algorithm that takes long where there are many
+        results: `decide` does that, if need be in another thread."""
+        adaptive = self._algorithm is not None and self._algorithm.adaptive
+        return adaptive and self._ready is None and self._asked_at != len(self._results)
+
+    def decide(self) -> None:
+        """Work out what `next` will give. It may run in another thread, while in this one no more
+        is called than `undecided`, `tell`, `record`, `effort`, `reached` and `assigned`."""
+        self._peek()
 
     def tell(self, number: int, values: Sequence[float] | None) -> None:
         """What a stretch came to. Telling again changes nothing.
@@ -186,6 +213,18 @@ class Schedule:
         assert self._algorithm is not None
         return self._algorithm.assigned(trial)
 
+    @property
+    def effort(self) -> Effort | None:
+        """The training that is done and that is expected, where early stopping decides on it."""
+        if self._marks is None:
+            return None
+        return self._marks.effort(self._begun_to, self._ended_at)
+
+    def reached(self, stretch: Stretch, part: float) -> float:
+        """Epochs or steps that a stretch has added to its trial's training, of which this part (0
+        to 1 of the whole training) is done; 0 where there is no early stopping."""
+        return 0.0 if self._marks is None else self._marks.reached(stretch.rung, part)
+
     def record(self) -> str:
         """What was begun and what it came to, as text of at most 64 KiB, for `restore`."""
         if self._record is None:
@@ -195,7 +234,11 @@ class Schedule:
 
     @classmethod
     def restore(
-        cls, tasks: Mapping[str, Any], trainer: Mapping[str, Any], record: str
+        cls,
+        tasks: Mapping[str, Any],
+        trainer: Mapping[str, Any],
+        record: str,
+        abandoned: Callable[[], bool] = lambda: False,
     ) -> tuple[Schedule, tuple[Stretch, ...]]:
         """A schedule as it was when it gave the record, and what is to be done first: the
         stretches that were begun and have no result, by number.
@@ -203,14 +246,19 @@ class Schedule:
         Args:
             tasks, trainer: as the first schedule's.
             record: what it gave.
+            abandoned: asked before each stretch whether nobody waits for the schedule any more:
+                with TPE or NSGA2 it may take minutes.
 
         Raises:
+            AbandonedError: it was abandoned.
             RecordError: the record is damaged or of another spec; or what it replays to differs,
                 because another version of Optuna suggests other values.
         """
         schedule = cls(tasks, trainer)
         kept = Record.decode(record, schedule._precision, len(schedule._directions))
         for number in range(kept.begun):
+            if abandoned():
+                raise AbandonedError
             plan = schedule._order.next(kept.results)
             if plan is None:
                 raise RecordError(
@@ -230,12 +278,19 @@ class Schedule:
 
     def _peek(self) -> Plan | None:
         if self._ready is None:
-            self._ready = self._order.next(self._results)
+            # Results may come meanwhile, from another thread; those that it saw count alone.
+            seen = len(self._results)
+            plan = None if self._asked_at == seen else self._order.next(self._results)
+            if plan is None:
+                self._asked_at = seen
+            else:
+                self._ready = plan
         return self._ready
 
     def _begin(self, plan: Plan) -> int:
         number = len(self._begun)
         self._begun.append(plan)
+        self._begun_to[plan.rung] += 1
         self._newest[plan.trial] = number
         if self._algorithm is not None and self._algorithm.adaptive and not plan.rung:
             suggested = repr(sorted(self.assigned(plan.trial).items()))
@@ -244,6 +299,7 @@ class Schedule:
 
     def _take(self, number: int, values: Values | None) -> None:
         self._results[number] = values
+        self._ended_at[self._begun[number].rung] += 1
         if values is not None:
             self._values[self._begun[number].trial] = values
 
