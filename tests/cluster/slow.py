@@ -13,7 +13,7 @@ from typing import Any
 
 from containers import Container, container, empty_dir
 from jobs import KIND, Job, job, wait_job
-from kubectl import Kubectl
+from kubectl import Kubectl, wait_until
 from progress import say
 
 EPOCHS = 60
@@ -169,5 +169,6 @@ def first_process(pod: dict[str, Any]) -> Container:
 def kill_trainer(pod: dict[str, Any]) -> None:
     """SIGKILL to the process that trains; the container's first process begins it anew."""
     pid = first_process(pod).pid
-    (child,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    (child,) = wait_until("its trainer is there", lambda: children.read_text().split())
     os.kill(int(child), signal.SIGKILL)

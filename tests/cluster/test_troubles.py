@@ -239,6 +239,14 @@ CASES = {
         cause="used more memory than its limit",
         remedy="raise resources.limits.memory",
     ),
+    "stalled": Case(
+        code="stands",
+        spec={"stallTimeoutSeconds": 10},
+        state="Running",
+        reason="Stalled",
+        cause="spec.stallTimeoutSeconds (10)",
+        remedy="raise the limit",
+    ),
     "deadline of the start": Case(
         spec={"startupDeadlineSeconds": 5, **greedy()},
         state="Failed",
