@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -229,8 +230,8 @@ async def test_a_record_that_cannot_be_read_ends_the_job_with_the_remedy():
     _, subject = coordination(review(), pod())
     trainer = {"entrypoint": "a:b", "shards": 4, "tasks": TASKS}
     subject.open(job_view(manifest()), replace(OPEN, trainer=trainer, record="?"))
-    report = subject.report("job-uid")
-    assert report is not None
-    assert report.failure is not None
+    async with asyncio.timeout(20):  # it is read beside the loop
+        while (report := subject.report("job-uid")) is None or report.failure is None:  # noqa: ASYNC110 - it sets no event
+            await asyncio.sleep(0.005)
     assert report.failure.reason == "InvalidTasks"
     assert "create it again" in report.failure.message
