@@ -70,15 +70,69 @@ def _plain(key: str) -> str:
     return base64.b64encode(key.encode("utf-8", "surrogateescape")).decode()
 
 
+class _Waits:
+    """Waits for transfers in a thread of its own, so that the training thread can give one up.
+
+    When a connection ends, gloo wakes whoever waits for a transfer that has not begun, and forgets
+    those that are half done: a message of which a part has been read, or written. Their waits end
+    with their timeout only, and nothing else ends them (gloo's Pair::signalException).
+    """
+
+    def __init__(self) -> None:
+        self._orders: queue.SimpleQueue[dist.Work | None] = queue.SimpleQueue()
+        self._ends: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+        self._given_up = False
+        threading.Thread(target=self._run, name="transfers", daemon=True).start()
+
+    def wait(self, work: dist.Work) -> None:
+        """Return when a transfer is complete.
+
+        Raises:
+            RuntimeError: it has failed, or all are given up.
+        """
+        if not self._given_up:
+            self._orders.put(work)
+            error = self._ends.get()
+        # Once given up, an end may be that of an earlier wait.
+        if self._given_up:
+            raise RuntimeError("the group is given up")
+        if error is not None:
+            raise error
+
+    def give_up(self) -> None:
+        """End the wait under way, and every one that follows, from any thread."""
+        self._given_up = True
+        self._ends.put(None)
+
+    def close(self) -> None:
+        """No wait follows. A thread that waits for a forgotten transfer stays for ever, and holds
+        that transfer's memory."""
+        self._orders.put(None)
+
+    def _run(self) -> None:
+        while (work := self._orders.get()) is not None:
+            end: Exception | None = RuntimeError("the wait for it failed")
+            try:
+                # A point-to-point transfer keeps its group's first timeout unless it is given one.
+                work.wait(TRANSFER_TIMEOUT)
+                end = None
+            except RuntimeError as error:
+                end = error
+            finally:
+                self._ends.put(end)
+
+
 class _Transfer:
-    def __init__(self, work: dist.Work, peer: int, before_wait: Callable[[], None]) -> None:
-        self._work, self._peer, self._before_wait = work, peer, before_wait
+    def __init__(
+        self, work: dist.Work, peer: int, waits: _Waits, before_wait: Callable[[], None]
+    ) -> None:
+        self._work, self._peer, self._waits = work, peer, waits
+        self._before_wait = before_wait
 
     def wait(self) -> None:
         self._before_wait()
         try:
-            # A point-to-point transfer keeps its group's first timeout unless it is given one.
-            self._work.wait(TRANSFER_TIMEOUT)
+            self._waits.wait(self._work)
         except RuntimeError as error:
             raise GroupError(f"a transfer failed: {error}", self._peer) from error
 
@@ -121,25 +175,30 @@ class GlooGroup:
             raise GroupError(f"generation {generation} could not connect: {error}") from error
         # The control connection may have been renewed meanwhile; it is not the group's.
         self._sockets = open_sockets() - before - control.sockets()
+        self._waits = _Waits()
 
     def send(self, tensor: Tensor, to: int, tag: int) -> _Transfer:
         try:
-            return _Transfer(self._group.send([tensor], to, tag), to, self._before_wait)
+            work = self._group.send([tensor], to, tag)
         except RuntimeError as error:
             raise GroupError(f"cannot send to rank {to}: {error}", to) from error
+        return _Transfer(work, to, self._waits, self._before_wait)
 
     def receive(self, tensor: Tensor, source: int, tag: int) -> _Transfer:
         try:
-            return _Transfer(self._group.recv([tensor], source, tag), source, self._before_wait)
+            work = self._group.recv([tensor], source, tag)
         except RuntimeError as error:
             raise GroupError(f"cannot receive from rank {source}: {error}", source) from error
+        return _Transfer(work, source, self._waits, self._before_wait)
 
     def abort(self) -> None:
         """End all transfers at once, from any thread; the group is broken from then on."""
         shut_down(self._sockets)
+        self._waits.give_up()
 
     def release(self) -> object:
         """What stands behind this group; whoever drops it closes the group."""
+        self._waits.close()
         behind, self._group = self._group, None
         return behind
 
