@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shardwise.worker.activity import STRANDED_SECONDS, ActivityLog
+from shardwise.worker.activity import ActivityLog
 
 
 class Clock:
@@ -77,28 +77,3 @@ def test_a_thread_is_stuck_beyond_ten_times_what_is_usual_and_a_second() -> None
     log.beat("exchanging")
     clock.now += 1e6
     assert not log.stuck(), "what waits for a peer is the peer's affair"
-
-
-def test_a_transfer_that_outlives_its_group_is_known_after_a_while() -> None:
-    clock = Clock()
-    log = ActivityLog(clock)
-    log.beat("exchanging")
-    clock.now += 1e6
-    assert not log.stranded(broken_off=False), "a peer may be slow"
-    assert not log.stranded(broken_off=True), "it was broken off just now"
-    clock.now += STRANDED_SECONDS - 0.1
-    assert not log.stranded(broken_off=True)
-    clock.now += 0.2
-    assert log.stranded(broken_off=True)
-
-
-def test_a_thread_that_left_a_broken_exchange_is_not_stranded() -> None:
-    clock = Clock()
-    log = ActivityLog(clock)
-    log.beat("exchanging")
-    assert not log.stranded(broken_off=True)
-    log.forget_wait()
-    clock.now += STRANDED_SECONDS + 1.0
-    assert not log.stranded(broken_off=True)
-    log.beat("exchanging")
-    assert not log.stranded(broken_off=True), "counted anew"

@@ -22,8 +22,6 @@ SUSPICION_FACTOR = 3.0
 STUCK_SECONDS = 1.0
 STUCK_FACTOR = 10.0
 """The coordinator's measure as well (coordinator.suspicion)."""
-STRANDED_SECONDS = 3.0
-"""From when an exchange was broken off, which ends its transfers within milliseconds."""
 
 
 class Sight(NamedTuple):
@@ -45,7 +43,6 @@ class ActivityLog:
         self._activity: Activity = "loading"
         self._since = clock()
         self._longest = 0.0
-        self._broken_off: float | None = None
         self._waits: deque[float] = deque(maxlen=WINDOW)
 
     def beat(self, activity: Activity) -> None:
@@ -87,20 +84,3 @@ class ActivityLog:
         return (
             activity == "computing" and usual > 0 and age > max(STUCK_SECONDS, STUCK_FACTOR * usual)
         )
-
-    def stranded(self, *, broken_off: bool) -> bool:
-        """Whether it waits for a transfer that nothing will ever end.
-
-        gloo loses one now and then when all its connections end at the moment that it is posted.
-
-        Args:
-            broken_off: whether the exchange under way, if there is one, has been broken off.
-        """
-        with self._lock:
-            if not broken_off or self._activity != "exchanging":
-                self._broken_off = None
-                return False
-            now = self._clock()
-            if self._broken_off is None:
-                self._broken_off = now
-            return now - self._broken_off > STRANDED_SECONDS

@@ -296,7 +296,6 @@ class Control:
                 self._heard = time.monotonic()
                 try:
                     for line in link.lines(TICK_SECONDS):
-                        self._strand()
                         if self._closed:
                             return
                         if line is None:
@@ -359,13 +358,6 @@ class Control:
             self._suspected, self._suspected_wait = now, waited
             state = self._state
             self.send(Suspect(generation=state.generation, step=state.step, waited_seconds=waited))
-
-    def _strand(self) -> None:
-        """Begin this process anew where its training thread waits in a broken group for ever."""
-        broken_off = self._hard > self._state.generation
-        if self._activity.stranded(broken_off=broken_off):
-            log.error("a transfer does not end with its group; this process is begun anew")
-            os._exit(exitcodes.HUNG)
 
     def _pulse(self, probe: Probe) -> Pulse:
         state, sight = self._state, self._activity.sight()

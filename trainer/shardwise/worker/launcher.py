@@ -262,7 +262,7 @@ class Launcher:
 
     def _count(self, slot: _Slot, code: int) -> None:
         """Note an end that came too soon, by whose doing it was."""
-        # HUNG is the network's doing: a transfer that does not end when its connections do.
+        # A thread that stood still may have been held up by the machine.
         by_others = code in (128 + signal.SIGKILL, exitcodes.HUNG)
         old = time.monotonic() - slot.started > YOUNG_SECONDS
         if slot.ready and (by_others or old):
