@@ -79,6 +79,20 @@ def test_a_main_thread_that_stands_still_is_out_once_it_is_known_to(training: Ma
     assert made.generation() == (3, "012")
 
 
+@pytest.mark.parametrize("workers", [1, 3])
+def test_where_all_stand_still_nobody_is_out(training: MakePlay, workers: int) -> None:
+    """Nobody could go on without the others, and what was done is in their memory."""
+    made = training(workers)
+    everyone = range(workers)
+    for _ in range(3):
+        made.wait(15.0)  # rank 0 has not reported
+        assert made.sent(Probe).keys() == {f"w-{index}" for index in everyone}
+        made.pulse(*everyone, activity="computing", age_seconds=20.0, usual_seconds=0.05)
+        assert made.dropped() == []
+        assert made.state == "training"
+    assert made.group.report().recoveries == {}
+
+
 @pytest.mark.parametrize(
     ("activity", "age", "usual"),
     [

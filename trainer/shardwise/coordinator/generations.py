@@ -7,7 +7,7 @@ running one to change, is somebody to be probed. It gives nothing back: `actions
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from shardwise.coordinator.adoption import Adoption
@@ -477,6 +477,17 @@ class Generations:
         for worker in workers:
             self.send(worker, probe)
 
+    def _stands(self, stuck: Collection[str]) -> bool:
+        """Whether the whole group stands still, so that nobody could go on without the others.
+
+        What it has done is in the memory of those that hang: whether to give that up is not decided
+        here. They may wake; the job's stall timeout ends them.
+        """
+        running = self.running
+        if running is None or self._probing_acks:
+            return False
+        return set(running.members) - set(running.gone) <= set(stuck)
+
     def _judge(self, now: float) -> None:
         """Act on what the probes have shown."""
         current = self.forming if self._probing_acks else self.running
@@ -487,7 +498,8 @@ class Generations:
         if verdict is None:
             return
         out: dict[str, Cause] = dict.fromkeys(verdict.silent, "Unreachable")
-        out |= dict.fromkeys(verdict.stuck, "Hung")
+        if not self._stands(verdict.stuck):
+            out |= dict.fromkeys(verdict.stuck, "Hung")
         for worker, cause in out.items():
             if worker in self.seats:
                 self.lose(worker, cause, now)
