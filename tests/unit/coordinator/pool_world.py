@@ -72,6 +72,8 @@ class World:
     most_at_once: int = 0
     decides: bool = True
     """Whether the schedule decides at once; otherwise it waits for `decide`."""
+    coming: bool = True
+    """Whether workers come again when their task is over."""
 
     def come(self, *indices: int, last_end: str = "") -> None:
         for index in indices:
@@ -138,7 +140,8 @@ class World:
             del self.at[worker]
         tell()
         self.act()
-        self.come(*(int(worker.removeprefix("w-")) for worker in crew))
+        if self.coming:
+            self.come(*(int(worker.removeprefix("w-")) for worker in crew))
 
     def act(self) -> None:
         undecided = False

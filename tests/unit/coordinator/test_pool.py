@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from shardwise.api import exitcodes
 from shardwise.coordinator import pool_report
-from shardwise.coordinator.pool import Pool
+from shardwise.coordinator.pool import HOLDER_SECONDS, Pool
 from shardwise.coordinator.pool_stretches import COLLECT, SHARED_TRAINING
 from shardwise.coordinator.report import TaskReport, TasksReport
 
@@ -213,6 +213,27 @@ def test_the_best_and_the_front() -> None:
     collect = next(iter(found.open.values())).stretch
     assert collect is not None and collect.collect is not None
     assert (collect.collect.best, collect.collect.pareto) == ("task-3", ("task-1", "task-3"))
+
+
+def test_who_has_the_files_of_the_best_puts_all_together() -> None:
+    """Where there is no volume, nobody else has them."""
+    found = world(grid(2), 2)
+    found.end("p/task-1", 0.4)
+    assert found.crew(f"p/{COLLECT}") == set()
+    found.end("p/task-0", 0.9)  # w-1 waits already, w-0 is on its way
+    assert found.crew(f"p/{COLLECT}") == {"w-0"}
+
+
+def test_who_has_the_files_of_the_best_is_not_waited_for_for_ever() -> None:
+    found = world(grid(2), 2)
+    found.end("p/task-1", 0.4)
+    found.coming = False
+    found.end("p/task-0", 0.9)
+    assert found.pool.next_deadline() == HOLDER_SECONDS
+    found.now = HOLDER_SECONDS
+    found.act()
+    assert found.crew(f"p/{COLLECT}") == {"w-1"}
+    assert found.pool.next_deadline() is None
 
 
 def test_a_result_without_an_objective_is_a_failure() -> None:

@@ -34,6 +34,9 @@ from shardwise.coordinator.spent import Spent
 from shardwise.sweep import Stretch as Planned
 
 AUTO = "Auto"
+HOLDER_SECONDS = 5.0
+"""For the worker with the best task's files, which may be coming from the last task or dead: where
+there is no volume nobody else has them."""
 OOM_KILLED = "OOMKilled"
 BLAMELESS = frozenset({"", "Signal 9", "Signal 15", f"Exit {exitcodes.HUNG}"})
 """Ends of a process that another, or its network, has brought about; any other is held against its
@@ -91,6 +94,8 @@ class Pool:
         self._leads = self._shares
         """Then the first task, by all workers: what it computes of statistics, the others find."""
         self._adopting_until: float | None = now + adoption_seconds if assignment.began else None
+        self._holder_until: float | None = None
+        """Until when the worker with the best task's files is waited for, to put all together."""
         self._deciding = False
         """The next stretch is being worked out."""
         self._actions: list[Action] = []
@@ -115,7 +120,7 @@ class Pool:
 
     def next_deadline(self) -> float | None:
         """When `settle` is to be called although nothing happens."""
-        return self._adopting_until
+        return self._adopting_until if self._holder_until is None else self._holder_until
 
     def key(self, name: str) -> str:
         """The key of a task's group."""
@@ -245,6 +250,7 @@ class Pool:
     def settle(self, now: float) -> list[Action]:
         """What is to be done now, in order."""
         self.spent.mark(now, self.running, self.idle)
+        self._holder_until = None
         if not self._adopting(now):
             if self.over or self._draining:
                 self._close()
@@ -362,9 +368,13 @@ class Pool:
             self.failure = Failure(reason=conditions.NO_TASK_SUCCEEDED, message=message)
             self._close()
             return
+        best = table.standing.best
+        holder = "" if best is None else self._holders.get(best, "")
+        if holder and holder not in self.idle and now < self.moved + HOLDER_SECONDS:
+            self._holder_until = self.moved + HOLDER_SECONDS
+            return
         if not self.idle:
             return
-        best = table.standing.best
         collect = Collect(
             best="" if best is None else table.rows[best].name,
             pareto=tuple(table.rows[trial].name for trial in table.standing.front),
@@ -374,7 +384,7 @@ class Pool:
         assignment = pool_stretches.collecting(self.assignment, collect)
         self.running[assignment.task] = Running(None, assignment, 1, now)
         self._actions.append(Open(assignment))
-        self._place(assignment.task, 1, "" if best is None else self._holders.get(best, ""))
+        self._place(assignment.task, 1, holder)
 
     # Details.
 
