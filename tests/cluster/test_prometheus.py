@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 import slow
 import yaml
-from jobs import KIND, assert_succeeded, example, job, wait_ended
+from jobs import KIND, assert_succeeded, example, job, wait_ended, wait_job
 from kubectl import Kubectl
 from operators import on_rig
 from progress import say
@@ -42,6 +42,8 @@ from server import Prometheus, until  # noqa: E402
 from terminal import picture, show  # noqa: E402
 
 WORKERS, KILLS, STRAGGLER = 4, 3, 2
+STEPS_APART, STEPS_A_CHECKPOINT = 10, 5
+"""Between kills there is time for scrapes, and for a checkpoint."""
 OTHERS, OTHER_ROWS = ("tasks-digits", "compress-digits"), ("Tasks", "Compression")
 """Examples that follow, for the rows of the job's dashboard that need another kind of job."""
 INTERVAL, STEP, RATE = "2s", 2.0, "20s"
@@ -185,8 +187,15 @@ def begin(namespace: Kubectl) -> None:
         "detectionMilliseconds": slow.DETECTION_MILLISECONDS,
     }
     volume = {"persistentVolumeClaim": {"claimName": "kept"}}
-    manifest["spec"]["checkpoint"] = {"everySteps": 20, "volume": volume}
+    manifest["spec"]["checkpoint"] = {"everySteps": STEPS_A_CHECKPOINT, "volume": volume}
     namespace.apply(manifest)
+
+
+def goes_on(namespace: Kubectl) -> None:
+    found = namespace.get(KIND, "digits")
+    assert found is not None
+    aim = slow.step(found) + STEPS_APART
+    wait_job(namespace, "digits", f"step {aim}", lambda now: slow.step(now) >= aim)
 
 
 @pytest.fixture(scope="module")
@@ -207,6 +216,7 @@ def seen(
         with ThreadPoolExecutor(1) as pool:
             watched = pool.submit(watch, place)
             for number in range(KILLS):
+                goes_on(place)
                 slow.kill_trainer(slow.worker(place, "digits", (0, 1, 3)[number]))
                 counts = {"Killed": number + 1, "Joined": number + 1}
                 slow.trains_on(place, "digits", WORKERS, counts, f"kill {number + 1}")
@@ -230,9 +240,14 @@ def seen(
             place.apply(example(name))
         for name in OTHERS:
             assert_succeeded(wait_ended(place, name, END_SECONDS))
-        tasks = f'shardwise_job_tasks{{job_name="{OTHERS[0]}", state="Succeeded"}} > 0'
-        until("a scrape after their end", lambda: prometheus.query(tasks), 60)
+        last = (
+            f'shardwise_job_tasks{{job_name="{OTHERS[0]}", state="Succeeded"}} > 0',
+            # A few, so that a graph's points fall among them.
+            f'count_over_time(shardwise_job_model_bytes{{job_name="{OTHERS[1]}"}}[1m]) > 2',
+        )
+        until("scrapes after their end", lambda: all(map(prometheus.query, last)), 60)
         seen.end = time.time()
+        draw_rows(seen, pictures)
         yield seen
 
 
@@ -246,6 +261,23 @@ def watch(namespace: Kubectl) -> str:
     )
 
 
+def times(seen: Seen) -> tuple[float, float, float]:
+    return ((seen.start // STEP + 1) * STEP, seen.end // STEP * STEP, STEP)
+
+
+def draw_rows(seen: Seen, folder: Path) -> None:
+    """Draws the rows of the job's dashboard that need another kind of job, each with its job."""
+    board = boards()["shardwise-job"]
+    for row, job_name in zip(OTHER_ROWS, OTHERS, strict=True):
+        chosen = [each for each in board["panels"] if each["title"] in in_row(board, row)]
+        top = min(each["gridPos"]["y"] for each in chosen)
+        moved = [{**p, "gridPos": {**p["gridPos"], "y": p["gridPos"]["y"] - top}} for p in chosen]
+        part = {**board, "title": f"{board['title']}: {row}, {job_name}", "panels": moved}
+        fill = partial(filled, variables=seen.variables("shardwise-job", job_name))
+        drawing = Picture(part, seen.prometheus, fill, times(seen)).draw()
+        drawing.savefig(folder / f"{row.lower()}-row.png")
+
+
 def draw(seen: Seen, folder: Path) -> None:
     """Draws the dashboards as they are now; again where a scrape has just failed."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -254,8 +286,7 @@ def draw(seen: Seen, folder: Path) -> None:
         def whole(uid: str = uid, board: dict[str, Any] = board) -> bool:
             seen.end = time.time()
             fill = partial(filled, variables=seen.variables(uid))
-            times = ((seen.start // STEP + 1) * STEP, seen.end // STEP * STEP, STEP)
-            drawing = Picture(board, seen.prometheus, fill, times)
+            drawing = Picture(board, seen.prometheus, fill, times(seen))
             path = folder / f"{uid.removeprefix('shardwise-')}-dashboard.png"
             drawing.draw().savefig(path)
             seen.empty[uid] = sorted({*drawing.empty} - of_others())
