@@ -47,7 +47,8 @@ observability: $(STAMP) ## dashboards and alerts against a real Prometheus
 	$(BIN)/python -m pytest tests/observability
 
 chaos: $(STAMP) ## all the faults that the promise says, on processes of this machine (an hour)
-	SHARDWISE_CHAOS=full $(BIN)/python -m pytest tests/local/test_chaos.py tests/local/test_network.py
+	SHARDWISE_CHAOS=full $(BIN)/python -m pytest tests/local/test_chaos.py tests/local/test_network.py \
+		tests/local/test_same_bytes.py
 
 nightly: $(STAMP) ## the protocol and the decisions against 10,000 random histories
 	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest --timeout 7200 \

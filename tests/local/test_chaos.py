@@ -35,11 +35,11 @@ EXAMPLES = ["digits", "fashion-mnist"] if chaos.FULL else ["digits"]
     ],
 )
 def test_one_fault_of_each_kind(fault, cause, partition):
-    done = chaos.run(chaos.manifest(240, partition=partition), workers=WORKERS, listed=[fault])
+    done = chaos.run(chaos.manifest(120, partition=partition), workers=WORKERS, listed=[fault])
     assert done.struck == {fault.replace("/", "-")}
     assert done.recoveries[cause] == 1, done.recoveries
     assert done.ended.report.lost_steps == 0
-    assert done.hashes == chaos.undisturbed(240)
+    assert done.hashes == chaos.undisturbed(120)
 
 
 STEPS = 600

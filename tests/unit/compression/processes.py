@@ -1,10 +1,11 @@
 """Groups of processes over gloo, each of which compresses the same model by every method.
 
-    python processes.py FOLDER SIZE
+    python processes.py FOLDER SIZE...
 
-FOLDER has the trained weights, linear.pt and convolution.pt; it gets a file SIZE.json with the
-hashes of what each member would have written: by method, a list with one entry a member. Each
-makes the weights, and the last one all files.
+FOLDER has the trained weights, linear.pt and convolution.pt; it gets a file SIZE.json for each
+group with the hashes of what each member would have written: by method, a list with one entry a
+member. Each makes the weights, and the last one all files. All groups work at the same time:
+while one exports, which is the work of one process, the others use what is left of the machine.
 """
 
 from __future__ import annotations
@@ -63,20 +64,22 @@ def work(folder, rank, size):
     (folder / f"{size}-{rank}.json").write_text(json.dumps(found))
 
 
-def main(folder, size):
+def main(folder, sizes):
     children = []
-    for rank in range(size):
-        child = os.fork()
-        if child == 0:
-            work(folder, rank, size)
-            os._exit(0)
-        children.append(child)
-    if any(os.waitpid(child, 0)[1] for child in children):
+    for size in sizes:
+        for rank in range(size):
+            child = os.fork()
+            if child == 0:
+                work(folder, rank, size)
+                os._exit(0)
+            children.append(child)
+    if any([os.waitpid(child, 0)[1] for child in children]):
         sys.exit("a member failed")
-    parts = [json.loads((folder / f"{size}-{rank}.json").read_text()) for rank in range(size)]
-    whole = {method: [part[method] for part in parts] for method in parts[0]}
-    (folder / f"{size}.json").write_text(json.dumps(whole))
+    for size in sizes:
+        parts = [json.loads((folder / f"{size}-{rank}.json").read_text()) for rank in range(size)]
+        whole = {method: [part[method] for part in parts] for method in parts[0]}
+        (folder / f"{size}.json").write_text(json.dumps(whole))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), [int(size) for size in sys.argv[2:]])

@@ -14,7 +14,7 @@ import torch
 from small import finished, make_task, pipeline, trained
 
 from shardwise.api.compression import Artifact, CompressionRow
-from shardwise.compression.artifacts import for_status, write
+from shardwise.compression.artifacts import FILES, for_status, write
 from shardwise.compression.deployment import deploy
 from shardwise.compression.examples import example_inputs
 from shardwise.compression.packing import pack, pack_bits
@@ -110,8 +110,9 @@ def test_the_files(task, case, tmp_path):
     (theirs,) = session.run(None, {session.get_inputs()[0].name: inputs[0].numpy()})
     assert np.mean(theirs.argmax(1) == expected.argmax(1).numpy()) >= 0.97
 
-    again = write(machine, tmp_path / "again", title=case)
-    assert [item["sha256"] for item in again["artifacts"]] == [
+    deployed = deploy(machine.subject)
+    again = [deployed.packed(), *(make(deployed) for _, make in FILES)]
+    assert [hashlib.sha256(data).hexdigest() for data in again] == [
         item["sha256"] for item in result["artifacts"]
     ]
 

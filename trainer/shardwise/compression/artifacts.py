@@ -68,11 +68,14 @@ def write(
             files[name] = make(deployed)
         except CompressionError as error:
             notes.append(f"{name} is not written: {error.message}")
-    onnx, trained = len(files.get("model.onnx", b"")), pipeline.rows[0].bytes
-    if onnx > trained:
+    onnx, trained = files.get("model.onnx", b""), pipeline.rows[0].bytes
+    if len(onnx) > trained:
         # ONNX has no form for what is pruned, and the graph is in it.
-        notes.append(f"model.onnx is larger than the trained weights ({onnx} bytes, {trained})")
-    rows = [row.to_json() | _latency(pipeline, row.step, beat) for row in pipeline.rows]
+        notes.append(
+            f"model.onnx is larger than the trained weights ({len(onnx)} bytes, {trained})"
+        )
+    made = {[row.step for row in pipeline.rows if row.step != pipeline.undone][-1]: onnx}
+    rows = [row.to_json() | _latency(pipeline, row.step, made, beat) for row in pipeline.rows]
     table = {
         "rows": rows,
         "undone": pipeline.undone,
@@ -187,14 +190,20 @@ def _checked_onnx(deployed: Deployment) -> bytes:
     return data
 
 
-def _latency(pipeline: Pipeline, step: str, beat: Beat) -> dict[str, float | None]:
-    """The median time of a forward pass in ONNX Runtime, where this worker has the model."""
+def _latency(
+    pipeline: Pipeline, step: str, made: Mapping[str, bytes], beat: Beat
+) -> dict[str, float | None]:
+    """The median time of a forward pass in ONNX Runtime, where this worker has the model.
+
+    Args:
+        made: what is exported already, by step.
+    """
     subject = pipeline.models.get(step)
     if subject is None:
         return {"latencyMilliseconds": None}
     beat("finishing")
     try:
-        model = OnnxModel(to_onnx(deploy(subject)))
+        model = OnnxModel(made.get(step) or to_onnx(deploy(subject)))
     except CompressionError:
         return {"latencyMilliseconds": None}
     inputs = example_inputs(subject.task, TIMED_SAMPLES)
