@@ -102,13 +102,19 @@ def pareto(
     xs, ys = [x for x, _ in line], [y for _, y in line]
     plot.step(xs, ys, where="post" if second.least else "pre", color=LINE, lw=1.5, zorder=1)
     plot.scatter(xs, ys, s=55, color=LINE, label="no other task is better in both", zorder=3)
-    for place in ahead[:LABELLED]:
+    labelled = ahead[:LABELLED]
+    for number, place in enumerate(labelled):
+        # By turns on both sides of the front, so that neighbours do not cover each other; the last
+        # one on the side on which there is room.
+        left = number % 2 == 1 or number == len(labelled) - 1
+        below = left if first.least else not left
         plot.annotate(
             parameters(rows[place]) or rows[place].name,
             points[place],
-            xytext=(7, -4 if not first.least else 4),
+            xytext=(-7 if left else 7, -4 if below else 4),
             textcoords="offset points",
-            va="top" if not first.least else "bottom",
+            ha="right" if left else "left",
+            va="top" if below else "bottom",
             fontsize=8,
         )
     if logarithmic:
