@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 import pytest
 
-from shardwise.coordinator.group import Action, Drop, Group, Send
+from shardwise.coordinator.group import Group
+from shardwise.coordinator.group_actions import Action, Drop, Send
 from shardwise.coordinator.protocol import (
     Ack,
     FromWorker,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from shardwise.coordinator import pool_report
 from shardwise.coordinator.pool import Pool
 from shardwise.coordinator.pool_actions import (
     Close,
@@ -21,6 +22,7 @@ from shardwise.coordinator.report import (
     PoolAssignment,
     Progress,
     TaskReport,
+    TasksReport,
 )
 
 TRAINER: dict[str, Any] = {
@@ -183,3 +185,19 @@ def world(tasks: dict[str, Any], workers: int, **changes: Any) -> World:
     found = World(Pool(assignment(tasks, workers, **changes), 0.0))
     found.come(*range(workers))
     return found
+
+
+def report(found: World) -> TaskReport:
+    return pool_report.report(found.pool, (), found.now)
+
+
+def tasks_of(found: World) -> TasksReport:
+    tasks = report(found).tasks
+    assert tasks is not None
+    return tasks
+
+
+def reopened(found: World, tasks: dict[str, Any], workers: int) -> World:
+    """What the next coordinator has: the record alone."""
+    record = found.pool.schedule.record()
+    return World(Pool(assignment(tasks, workers, record=record, began=True), found.now))

@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from shardwise.coordinator.group import Action, Drop, Group
+from shardwise.coordinator.group import Group
+from shardwise.coordinator.group_actions import Action, Drop
 from shardwise.coordinator.protocol import Ack, FromCoordinator, FromWorker, Generation, Go, Refused
 from shardwise.coordinator.report import Assignment
 

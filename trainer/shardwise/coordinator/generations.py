@@ -8,10 +8,10 @@ running one to change, is somebody to be probed. It gives nothing back: `actions
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 
 from shardwise.coordinator.adoption import Adoption
 from shardwise.coordinator.checks import digest_difference
+from shardwise.coordinator.group_actions import Action, Drop, Send
 from shardwise.coordinator.membership import Round, Seat, causes, change, choose
 from shardwise.coordinator.protocol import Bye, FromCoordinator, Generation, Go, Member, Probe, Stop
 from shardwise.coordinator.report import Assignment, Cause, Failure
@@ -27,24 +27,6 @@ SILENT_REPORTS = 3.0
 """Report periods without a report, before the group is asked: where all hang nobody suspects."""
 NUMBERS_APART = 100
 """Generations that an earlier coordinator may have issued and nobody here has heard of."""
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """A message to a worker's current connection, if it has one."""
-
-    worker: str
-    message: FromCoordinator
-
-
-@dataclass(frozen=True, slots=True)
-class Drop:
-    """Cut a worker's current connection: it is out, and may come again."""
-
-    worker: str
-
-
-Action = Send | Drop
 
 
 class Generations:

@@ -24,7 +24,8 @@ from typing import Any
 from shardwise.coordinator import waiting
 from shardwise.coordinator.adoption import Adoption
 from shardwise.coordinator.checks import fingerprint_difference
-from shardwise.coordinator.generations import Action, Drop, Generations, Send
+from shardwise.coordinator.generations import Generations
+from shardwise.coordinator.group_actions import Action, Drop, Send
 from shardwise.coordinator.membership import Seat
 from shardwise.coordinator.progress import ProgressTracker
 from shardwise.coordinator.protocol import (

@@ -21,7 +21,8 @@ from weakref import WeakValueDictionary
 from shardwise.coordinator.admission import Authenticate, first_hello, from_worker, identified
 from shardwise.coordinator.aside import Aside
 from shardwise.coordinator.connection import Connection
-from shardwise.coordinator.group import MESSAGE_LENGTH, Action, Drop, Group
+from shardwise.coordinator.group import MESSAGE_LENGTH, Group
+from shardwise.coordinator.group_actions import Action, Drop
 from shardwise.coordinator.pools import HostedPool, stop_again
 from shardwise.coordinator.protocol import (
     MAX_LINE,
