@@ -15,6 +15,8 @@ PROGRESS_SECONDS = 10.0
 PROGRESS_KEYS = frozenset({"progress", "goodput", "goodputSeconds", "checkpoint"})
 """Parts of a status that change all the time while nothing happens. A checkpoint that fails shows
 in the conditions too, which are written at once."""
+ROUNDING = 1e-6
+"""Seconds that a turn's time may be off by."""
 TASKS_SECONDS = 2.0
 """Between two writes of what tasks have come to: their workers tell a new coordinator of no more
 than their last few results."""
@@ -28,32 +30,40 @@ TASKS_PARTS = {
 no more than progress does."""
 
 
-class TokenBucket:
-    """So many tokens a second, and at most a second's worth at once."""
-
-    def __init__(self, rate: float, clock: Callable[[], float]) -> None:
-        self._rate = rate
-        self._burst = max(1.0, rate)
-        self._tokens = self._burst
-        self._clock = clock
-        self._at = clock()
-
-    def take(self) -> float:
-        """Takes a token and gives 0, or gives the seconds until there is one."""
-        now = self._clock()
-        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
-        self._at = now
-        if self._tokens >= 1:
-            self._tokens -= 1
-            return 0.0
-        return (1 - self._tokens) / self._rate
-
-
 @dataclass(slots=True)
 class LastWrite:
     """When a job's status was last written by this process."""
 
     at: float = float("-inf")
+    turn: float | None = None
+    """From when the next one has a token, where it waits for one."""
+
+
+class TokenBucket:
+    """So many tokens a second, and at most a second's worth at once.
+
+    Who waits has a turn of its own: were all told when the next token comes, hundreds of jobs would
+    ask for each of them.
+    """
+
+    def __init__(self, rate: float, clock: Callable[[], float]) -> None:
+        self._interval = 1 / rate
+        self._saved = max(1.0, rate) - 1
+        self._clock = clock
+        self._free = clock() - self._saved * self._interval
+        """When the first token comes that nobody has a turn for."""
+
+    def take(self, write: LastWrite) -> float:
+        """Takes a token and gives 0, or gives the seconds until the write's turn."""
+        now = self._clock()
+        if write.turn is None:
+            write.turn = max(self._free, now - self._saved * self._interval)
+            self._free = write.turn + self._interval
+        left = write.turn - now
+        if left > ROUNDING:
+            return left
+        write.turn = None
+        return 0.0
 
 
 def merge_patch(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,7 +93,7 @@ def postponed(
         news = _beside_tasks(patch, old, news)
         if not news and _tells_of_tasks(patch):
             left = last.at + TASKS_SECONDS - now
-            return left if left > 0 else bucket.take()
+            return left if left > 0 else bucket.take(last)
     if news:
         return 0.0
     before = (old.get("progress") or {}).get("percent")
@@ -91,7 +101,7 @@ def postponed(
     left = last.at + PROGRESS_SECONDS - now
     if left > 0 and percent == before:
         return left
-    return bucket.take()
+    return bucket.take(last)
 
 
 def _beside_tasks(patch: Mapping[str, Any], old: Mapping[str, Any], keys: set[str]) -> set[str]:

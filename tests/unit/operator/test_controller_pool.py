@@ -9,7 +9,7 @@ import pytest
 from controller_rig import Rig
 
 from shardwise.coordinator.report import TaskRow, TasksReport
-from shardwise_operator.writes import TokenBucket
+from shardwise_operator.writes import LastWrite, TokenBucket
 
 
 def pool_report(
@@ -73,9 +73,9 @@ async def test_a_record_is_written_within_two_seconds_and_not_with_each_task():
 async def test_a_record_waits_for_the_bucket_that_all_jobs_share():
     rig = await running_pool()
     rig.controller._bucket = TokenBucket(0.5, lambda: rig.time)
-    assert rig.controller._bucket.take() == 0.0
+    assert rig.controller._bucket.take(LastWrite()) == 0.0
     rig.time = 2.5
-    assert rig.controller._bucket.take() == 0.0  # another job's
+    assert rig.controller._bucket.take(LastWrite()) == 0.0  # another job's
     pool_report(rig, 1)
     before = rig.writes()
     assert await rig.reconcile() == pytest.approx(2.0)

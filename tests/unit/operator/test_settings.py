@@ -6,7 +6,7 @@ import pytest
 
 from shardwise_operator.observe import job_view, pod_view
 from shardwise_operator.settings import Settings, SettingsError
-from shardwise_operator.writes import TokenBucket, merge_patch
+from shardwise_operator.writes import LastWrite, TokenBucket, merge_patch
 
 
 def test_defaults_serve_all_namespaces():
@@ -47,9 +47,26 @@ def test_what_cannot_be_used_is_named(name, value):
 def test_the_bucket_gives_its_rate_and_says_how_long_to_wait():
     now = [0.0]
     bucket = TokenBucket(2, lambda: now[0])
-    assert [bucket.take() for _ in range(3)] == [0, 0, 0.5]
+    writes = [LastWrite() for _ in range(3)]
+    assert [bucket.take(write) for write in writes] == [0, 0, 0.5]
+    now[0] = 0.4
+    assert bucket.take(writes[2]) == pytest.approx(0.1)
     now[0] = 0.5
-    assert bucket.take() == 0
+    assert bucket.take(writes[2]) == 0
+    now[0] = 9.0
+    assert [bucket.take(LastWrite()) for _ in range(3)] == [0, 0, 0.5], "a second's worth is saved"
+
+
+def test_each_that_waits_for_the_bucket_has_a_turn_of_its_own():
+    now = [0.0]
+    bucket = TokenBucket(20, lambda: now[0])
+    writes = [LastWrite() for _ in range(500)]
+    waits = [bucket.take(write) for write in writes]
+    assert waits[:20] == [0.0] * 20
+    assert waits[20:] == pytest.approx([place / 20 for place in range(1, 481)])
+    for write, wait in zip(writes, waits, strict=True):
+        now[0] = wait
+        assert write.turn is None or bucket.take(write) == 0, "asked once again, and no more"
 
 
 @pytest.mark.parametrize(
