@@ -60,7 +60,7 @@ chart: $(STAMP) ## the Helm chart, rendered by the real helm
 cluster: $(STAMP) ## a real two-node Kubernetes, real images, the chart installed (needs root)
 	$(BIN)/python -m pytest tests/cluster
 
-cluster-prometheus: $(STAMP) ## a real Prometheus on that cluster, every panel (not part of `make test`)
+cluster-prometheus: $(STAMP) ## a real Prometheus on that cluster, every panel
 	$(BIN)/python -m pytest tests/cluster/test_prometheus.py
 
 bench-compression: $(STAMP) ## how much faster compressed models are, and how calibration scales
