@@ -79,6 +79,16 @@ def test_a_main_thread_that_stands_still_is_out_once_it_is_known_to(training: Ma
     assert made.generation() == (3, "012")
 
 
+def test_where_all_stand_still_and_another_is_there_it_takes_their_place(
+    training: MakePlay,
+) -> None:
+    made = training(1)
+    made.join(1)
+    made.wait(15.0)
+    made.pulse(0, activity="computing", age_seconds=20.0, usual_seconds=0.05)
+    assert made.dropped() == ["w-0"]
+
+
 @pytest.mark.parametrize("workers", [1, 3])
 def test_where_all_stand_still_nobody_is_out(training: MakePlay, workers: int) -> None:
     """Nobody could go on without the others, and what was done is in their memory."""

@@ -460,13 +460,13 @@ class Generations:
             self.send(worker, probe)
 
     def _stands(self, stuck: Collection[str]) -> bool:
-        """Whether the whole group stands still, so that nobody could go on without the others.
+        """Whether the whole group stands still, and nobody is there to go on in its place.
 
-        What it has done is in the memory of those that hang: whether to give that up is not decided
-        here. They may wake; the job's stall timeout ends them.
+        What it has done is in the memory of those that hang. They may wake; the job's stall timeout
+        ends them.
         """
         running = self.running
-        if running is None or self._probing_acks:
+        if running is None or self._probing_acks or self.seats.keys() - set(running.members):
             return False
         return set(running.members) - set(running.gone) <= set(stuck)
 
