@@ -66,7 +66,10 @@ def terminal(kubeconfig):
         opened.append(OnTerminal(*arguments, **environment))
         return opened[-1]
 
+    # What runs in the background ignores interrupts, and its children would.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield start
+    signal.signal(signal.SIGINT, before)
     for process in opened:
         process.close()
 
