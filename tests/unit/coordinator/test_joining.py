@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from shardwise.coordinator.generations import HEIR_SECONDS
 from shardwise.coordinator.protocol import (
     Bye,
     CheckpointReport,
@@ -135,27 +138,50 @@ def test_the_last_one_to_leave_writes_a_checkpoint(training: MakePlay) -> None:
     assert made.group.report().losses == ()
 
 
-def test_the_last_holder_stays_until_a_newcomer_has_its_state(training: MakePlay) -> None:
+@pytest.mark.parametrize("loads", [False, True])
+def test_the_last_holder_stays_until_a_newcomer_has_its_state(
+    training: MakePlay, loads: bool
+) -> None:
+    made = training(2)
+    made.die(1)
+    made.ack(0, step=9)
+    made.actions.clear()
+    if loads:
+        made.join(1)
+        made.say(0, Leave())
+        made.wait(HEIR_SECONDS - 0.1)
+        assert made.generation() == (0, ""), "the newcomer loads the task"
+        made.say(1, Ready(fingerprint={"threads": 1}))
+    else:
+        made.ready(1)
+        made.say(0, Leave())
+    assert made.generation()[1] == "01"
+    made.ack(0, 1, step=9)
+    assert made.generation()[1] == "1"
+    made.die(0)
+    made.ack(1, step=10)
+    assert made.gone() >= {"w-1"}
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_a_newcomer_that_does_not_come_to_its_end_of_loading_holds_up_nobody_for_long(
+    training: MakePlay, dies: bool
+) -> None:
     made = training(2)
     made.die(1)
     made.ack(0, step=9)
     made.join(1)
-    made.say(0, Leave())
     made.actions.clear()
-    made.say(1, Ready(fingerprint={"threads": 1}))
-    made.wait(1.0)
-    assert made.generation() == (0, ""), "everybody leaves already"
-    again = training(2)
-    again.die(1)
-    again.ack(0, step=9)
-    again.ready(1)
-    again.say(0, Leave())
-    assert again.generation()[1] == "01"
-    again.ack(0, 1, step=9)
-    assert again.generation()[1] == "1"
-    again.die(0)
-    again.ack(1, step=10)
-    assert again.gone() >= {"w-1"}
+    made.say(0, Leave())
+    assert made.generation() == (0, "")
+    if dies:
+        made.die(1)
+    else:
+        made.wait(HEIR_SECONDS)
+    issued = made.sent(Generation)["w-0"]
+    assert (issued.members, issued.soft) == ((), True)
+    deadline = made.group.next_deadline()
+    assert deadline is None or deadline > made.now
 
 
 def test_who_is_in_no_group_may_go_at_once(training: MakePlay) -> None:

@@ -7,12 +7,12 @@ running one to change, is somebody to be probed. It gives nothing back: `actions
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 
 from shardwise.coordinator.adoption import Adoption
 from shardwise.coordinator.checks import digest_difference
 from shardwise.coordinator.group_actions import Action, Drop, Send
-from shardwise.coordinator.membership import Round, Seat, causes, change, choose
+from shardwise.coordinator.membership import Round, Seat, causes, change, choose, heir_loads, stands
 from shardwise.coordinator.protocol import Bye, FromCoordinator, Generation, Go, Member, Probe, Stop
 from shardwise.coordinator.report import Assignment, Cause, Failure
 from shardwise.coordinator.suspicion import Watch
@@ -25,6 +25,9 @@ RETURN_SECONDS = 1.0
 """After the loss of all members, before workers without state start: some may only be cut off."""
 SILENT_REPORTS = 3.0
 """Report periods without a report, before the group is asked: where all hang nobody suspects."""
+HEIR_SECONDS = 10.0
+"""That a group of which all leave goes on for a worker that still loads the task. The rest of their
+grace period is for a checkpoint, should it not come."""
 NUMBERS_APART = 100
 """Generations that an earlier coordinator may have issued and nobody here has heard of."""
 
@@ -70,6 +73,8 @@ class Generations:
         self._switching: float | None = None
         self._probing_acks = False
         self._fresh_after = now
+        self._heir_until: float | None = None
+        """Until when a worker that loads the task is waited for, as all members leave."""
         self._apart = 0
         if assignment.generation_floor:
             self._apart = NUMBERS_APART
@@ -173,7 +178,7 @@ class Generations:
         """When `settle` has something to do although nothing happens."""
         if self.adoption is not None:
             return self.adoption.deadline
-        deadlines = [self.hard_at, self.watch.deadline(self._doubted_from())]
+        deadlines = [self.hard_at, self._heir_until, self.watch.deadline(self._doubted_from())]
         if self.forming is None or self.parked:
             free = self.seats.keys() - set(self.running.members if self.running else ())
             deadlines.append(self.trouble.release_at(self.now, free))
@@ -188,6 +193,7 @@ class Generations:
     def settle(self, now: float) -> None:
         """Do what is due."""
         self.now = now
+        heir_until, self._heir_until = self._heir_until, None
         if self.adoption is not None and not self._adopt(self.adoption, now):
             return
         self._judge(now)
@@ -201,7 +207,7 @@ class Generations:
                 self._issue(self._starters(), now)
         if self.failure is None:
             if self.running is not None and self.forming is None and self.hard_at is None:
-                self._change(self.running, now)
+                self._change(self.running, heir_until, now)
             self._dismiss(now)
             self._listen(now)
             self._probe(now)
@@ -365,7 +371,7 @@ class Generations:
         self.tally.went(step, now)
         self.trouble.went(step, forming.members)
 
-    def _change(self, running: Round, now: float) -> None:
+    def _change(self, running: Round, heir_until: float | None, now: float) -> None:
         """A soft generation where others are to be members at the next boundary."""
         group = [w for w in running.members if w in self.seats and w not in running.gone]
         members: tuple[str, ...] = ()
@@ -374,6 +380,11 @@ class Generations:
         if self.draining is None:
             workers, out = self.assignment.workers, self.trouble.barred(now)
             members = change(self.seats, group, workers, out)
+            if not members and workers > 1 and heir_loads(self.seats):
+                until = now + HEIR_SECONDS if heir_until is None else heir_until
+                if now < until:
+                    self._heir_until = until
+                    return
             self._dropping = causes(self.seats, group, members, workers)
         if set(members) == set(group):
             return
@@ -459,17 +470,6 @@ class Generations:
         for worker in workers:
             self.send(worker, probe)
 
-    def _stands(self, stuck: Collection[str]) -> bool:
-        """Whether the whole group stands still, and nobody is there to go on in its place.
-
-        What it has done is in the memory of those that hang. They may wake; the job's stall timeout
-        ends them.
-        """
-        running = self.running
-        if running is None or self._probing_acks or self.seats.keys() - set(running.members):
-            return False
-        return set(running.members) - set(running.gone) <= set(stuck)
-
     def _judge(self, now: float) -> None:
         """Act on what the probes have shown."""
         current = self.forming if self._probing_acks else self.running
@@ -480,7 +480,7 @@ class Generations:
         if verdict is None:
             return
         out: dict[str, Cause] = dict.fromkeys(verdict.silent, "Unreachable")
-        if not self._stands(verdict.stuck):
+        if self._probing_acks or not stands(self.seats, current, verdict.stuck):
             out |= dict.fromkeys(verdict.stuck, "Hung")
         for worker, cause in out.items():
             if worker in self.seats:

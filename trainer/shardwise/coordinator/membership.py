@@ -118,6 +118,21 @@ def change(
     return _ranked([seats[worker] for worker in (*stay, *newcomers[:room])])
 
 
+def heir_loads(seats: Mapping[str, Seat]) -> bool:
+    """Whether somebody loads the task who could go on with it."""
+    return any(not (seat.loaded or seat.leaving or seat.dismissed) for seat in seats.values())
+
+
+def stands(seats: Mapping[str, Seat], group: Round, stuck: Collection[str]) -> bool:
+    """Whether a whole group stands still, and nobody is there to go on in its place.
+
+    What it has done is in the memory of those that hang. They may wake; the job's stall timeout
+    ends them.
+    """
+    members = set(group.members)
+    return seats.keys() <= members and members - group.gone <= set(stuck)
+
+
 def causes(
     seats: Mapping[str, Seat], group: Sequence[str], members: Collection[str], workers: int
 ) -> dict[str, Cause]:
