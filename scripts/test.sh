@@ -26,7 +26,10 @@ folder() { # NAME OPTIONS...: the tests of one folder
   .venv/bin/python -m pytest --durations=10 "tests/$name" "$@"
 }
 report() {
-  [[ -z $beside ]] || kill "$beside" 2>/dev/null || true
+  if [[ $beside ]]; then # interrupted: the nodes would go on without their tests
+    kill "$beside" 2>/dev/null && wait "$beside" 2>/dev/null || true
+    [[ ${SHARDWISE_KEEP_CLUSTER:-} ]] || tests/cluster/rig/cluster down || true
+  fi
   printf '\n== %d s in all\n' $((SECONDS - started))
   ((${#times[@]} == 0)) || printf '%s\n' "${times[@]}"
 }

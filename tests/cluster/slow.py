@@ -89,11 +89,10 @@ def _touch(namespace: Kubectl, name: str, file: str) -> None:
             (folder / file).touch()
 
 
-def gets_on(namespace: Kubectl, name: str) -> Job:
-    """The job once its status tells of a step beyond that of now."""
-    before = step(namespace.get(KIND, name) or {})
-    what = f"a step beyond {before} is told of"
-    return wait_job(namespace, name, what, lambda now: step(now) > before)
+def gets_on(namespace: Kubectl, name: str, steps: int = 1) -> Job:
+    """The job once its status tells of so many steps beyond that of now."""
+    aim = step(namespace.get(KIND, name) or {}) + steps
+    return wait_job(namespace, name, f"step {aim} is told of", lambda now: step(now) >= aim)
 
 
 def members(found: Job) -> int:

@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 import slow
 import yaml
-from jobs import KIND, assert_succeeded, example, job, wait_ended, wait_job
+from jobs import KIND, assert_succeeded, example, job, wait_ended
 from kubectl import Kubectl
 from operators import on_rig
 from progress import say
@@ -191,13 +191,6 @@ def begin(namespace: Kubectl) -> None:
     namespace.apply(manifest)
 
 
-def goes_on(namespace: Kubectl) -> None:
-    found = namespace.get(KIND, "digits")
-    assert found is not None
-    aim = slow.step(found) + STEPS_APART
-    wait_job(namespace, "digits", f"step {aim}", lambda now: slow.step(now) >= aim)
-
-
 @pytest.fixture(scope="module")
 def seen(
     release: Kubectl, place: Kubectl, tmp_path_factory: pytest.TempPathFactory
@@ -216,7 +209,7 @@ def seen(
         with ThreadPoolExecutor(1) as pool:
             watched = pool.submit(watch, place)
             for number in range(KILLS):
-                goes_on(place)
+                slow.gets_on(place, "digits", STEPS_APART)
                 slow.kill_trainer(slow.worker(place, "digits", (0, 1, 3)[number]))
                 counts = {"Killed": number + 1, "Joined": number + 1}
                 slow.trains_on(place, "digits", WORKERS, counts, f"kill {number + 1}")

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import slow
 import yaml
 from jobs import KIND, LOCAL_SECONDS, Job, condition, ended, job, wait_ended, wait_job
 from kubectl import Kubectl, wait_until
 from operators import kill_operator, on_rig
 from progress import say
-from slow import kill_trainer
 from volumes import claim
 
 NAME = "sweep"
@@ -116,7 +116,7 @@ def test_a_pool_comes_to_the_same_through_kills_of_all_its_parts(
         if number == 0:
             nodes = {pod["spec"]["nodeName"] for pod in namespace.pods(NAME)}
             assert len(nodes) == 2, "the pool is on both nodes"
-        kill_trainer(dice.choice(namespace.pods(NAME)))
+        slow.kill_trainer(dice.choice(namespace.pods(NAME)))
         say(f"trainer {number + 1} of {KILLS} is killed")
 
     found = wait_over(namespace, NAME, 3 + (KILLS - 1) * EVERY)
@@ -134,7 +134,7 @@ def test_a_pool_comes_to_the_same_through_kills_of_all_its_parts(
     found = wait_ended(namespace, NAME, END_SECONDS)
     status = found["status"]
     assert status["state"] == "Succeeded", status
-    causes = {each["cause"]: each["count"] for each in status["recoveriesByCause"]}
+    causes = slow.causes(found)
     # Those that fall between two tasks cost nobody a recovery.
     assert not FULL or causes["Killed"] > KILLS // 2
     say(f"recoveries: {causes}")

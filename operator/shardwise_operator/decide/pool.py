@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from shardwise.api.status_tasks import ENDED_TASK_ROWS, MAX_TASK_ROWS
 from shardwise.api.types import TaskRow as RowStatus
 from shardwise.coordinator.report import TaskReport, TaskRow, TasksReport
 from shardwise_operator.decide.acceptance import Acceptance
@@ -20,9 +21,6 @@ from shardwise_operator.observe import Observed
 PAUSE = timedelta(seconds=5)
 """That a pool may have no worker at a task, or fewer than it asks for, between two tasks."""
 ENDED = ("Succeeded", "Failed", "Stopped")
-ROWS = 20
-RESERVED = 5
-"""Rows for tasks that have ended, whatever the number of those under way: a failed one shows."""
 ROWS_BYTES = 12_288
 """Of JSON: for the rows, and again for the front. With the record, which has 64 KiB at the most,
 and the rest of the job it stays below 100 KiB."""
@@ -229,8 +227,8 @@ def _shown(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     found = [row for row in rows if row]
     ended = [row for row in found if row["state"] in ENDED]
     running = [row for row in found if row["state"] not in ENDED]
-    first, others = ended[:RESERVED], ended[RESERVED:]
-    fitting = _fitting([*first, *running, *others][:ROWS])
+    first, others = ended[:ENDED_TASK_ROWS], ended[ENDED_TASK_ROWS:]
+    fitting = _fitting([*first, *running, *others][:MAX_TASK_ROWS])
     return sorted(fitting, key=lambda row: row["state"] in ENDED)
 
 

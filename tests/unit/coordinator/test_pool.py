@@ -401,7 +401,7 @@ def test_whatever_happens_every_task_is_done_once(data: st.DataObject) -> None:
     assert set(results.values()) == {1}
 
 
-def test_a_worker_begun_anew_for_its_network_is_not_held_against_its_task() -> None:
+def test_a_worker_begun_anew_as_it_stood_still_is_not_held_against_its_task() -> None:
     found = world(listed("one", maxRetries=0, workersPerTask=2), 2)
     found.die("w-1")
     found.come(1, last_end=f"Exit {exitcodes.HUNG}")

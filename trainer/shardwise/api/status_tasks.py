@@ -14,6 +14,8 @@ MAX_ROW_PARAMETERS = 16
 MAX_ROW_METRICS = 8
 MAX_PARETO_ROWS = 32
 MAX_TASK_ROWS = 20
+ENDED_TASK_ROWS = 5
+"""Of these, those for tasks that have ended, whatever the number of those under way."""
 MAX_RECORD = 65_536
 
 

@@ -39,7 +39,7 @@ HOLDER_SECONDS = 5.0
 there is no volume nobody else has them."""
 OOM_KILLED = "OOMKilled"
 BLAMELESS = frozenset({"", "Signal 9", "Signal 15", f"Exit {exitcodes.HUNG}"})
-"""Ends of a process that another, or its network, has brought about; any other is held against its
+"""Ends of a process that another, or the machine, has brought about; any other is held against its
 task."""
 RETRIES = 2
 MESSAGE_LENGTH = 500

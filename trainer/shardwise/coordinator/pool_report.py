@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from itertools import islice
 
+from shardwise.api.status_tasks import ENDED_TASK_ROWS, MAX_PARETO_ROWS, MAX_TASK_ROWS
 from shardwise.coordinator.pool import Pool
 from shardwise.coordinator.pool_stretches import SHARED_TRAINING
 from shardwise.coordinator.report import (
@@ -21,10 +22,6 @@ from shardwise.coordinator.running import Running
 from shardwise.sweep import Stretch
 from shardwise.sweep.effort import Effort
 
-ROWS = 20
-RESERVED = 5
-"""Rows for tasks that have ended, whatever the number of those under way."""
-FRONT = 32
 LOSSES = 16
 
 
@@ -69,7 +66,7 @@ def tasks(pool: Pool) -> TasksReport:
     table, counts, best = pool.table, pool.table.counts, pool.table.standing.best
     begun = sum(counts.values())
     ended = [table.rows[trial] for trial in table.newest()]
-    room = ROWS - min(RESERVED, len(ended))
+    room = MAX_TASK_ROWS - min(ENDED_TASK_ROWS, len(ended))
     shown = [_row(pool, each) for each in islice(pool.running.values(), room) if each.planned]
     several = len(table.objectives) > 1
     return TasksReport(
@@ -79,9 +76,9 @@ def tasks(pool: Pool) -> TasksReport:
         succeeded=counts["Succeeded"],
         failed=counts["Failed"],
         stopped=counts["Stopped"],
-        rows=tuple([*shown, *ended][:ROWS]),
+        rows=tuple([*shown, *ended][:MAX_TASK_ROWS]),
         best=None if best is None else pool.table.rows[best],
-        pareto=tuple(pool.table.rows[t] for t in pool.table.standing.front[:FRONT])
+        pareto=tuple(pool.table.rows[t] for t in pool.table.standing.front[:MAX_PARETO_ROWS])
         if several
         else (),
         record=pool.schedule.record(),
