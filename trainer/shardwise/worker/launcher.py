@@ -50,6 +50,7 @@ BACK_OFF_SECONDS = (0.0, 0.0, 0.2, 1.0, 5.0)
 SIBLING_SECONDS = 20.0
 """For the coordinator to end the other workers of this machine, once one has told it of a failure
 that is the task's."""
+ENDING = (signal.SIGTERM, signal.SIGINT)
 _OOM_COUNTERS = (
     Path("/sys/fs/cgroup/memory.events"),
     Path("/sys/fs/cgroup/memory/memory.oom_control"),
@@ -115,7 +116,7 @@ class Launcher:
             os.set_blocking(descriptor, False)
         signal.set_wakeup_fd(notify)
         signal.signal(signal.SIGCHLD, lambda *_: None)  # it only has to wake the loop
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in ENDING:
             signal.signal(number, lambda number, _: self._pass_on(number))
         self._selector.register(wake, selectors.EVENT_READ, lambda: _drain(wake))
         if commands is not None:
@@ -161,6 +162,8 @@ class Launcher:
         read, write = os.pipe()
         sys.stdout.flush()
         sys.stderr.flush()
+        # A signal that came now would find no process to go to, or one with this one's handler.
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
         pid = os.fork()
         if pid == 0:
             code = 1
@@ -177,13 +180,15 @@ class Launcher:
         os.set_blocking(read, False)
         slot.started = slot.heard = time.monotonic()
         slot.pid, slot.pipe, slot.ready, slot.silent = pid, read, False, False
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
         self._pipes.add(read)
         self._selector.register(read, selectors.EVENT_READ, lambda: self._hear(slot, read))
 
     def _become_worker(self, read: int) -> None:
         signal.set_wakeup_fd(-1)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+        for number in (*ENDING, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
         os.close(read)
         for pipe in self._pipes:
             os.close(pipe)
