@@ -28,6 +28,8 @@ from shardwise.local.run import Ended, LocalRun, Setting
 
 FULL = os.environ.get("SHARDWISE_CHAOS") == "full"
 """All that the promise says, as `make chaos` runs it; otherwise a tenth of it."""
+MODELS = ["digits", "fashion-mnist"] if FULL else ["digits"]
+"""Fashion-MNIST's steps are ten times as long; `make test` has it in test_same_bytes.py."""
 SEED = int(os.environ.get("SHARDWISE_CHAOS_SEED", "1"))
 
 WATCHDOG_SECONDS = 5.0

@@ -19,8 +19,6 @@ from shardwise.local.run import LocalRun
 pytestmark = pytest.mark.timeout(3600 if chaos.FULL else 600)
 
 WORKERS, SEED = 4, chaos.SEED
-EXAMPLES = ["digits", "fashion-mnist"] if chaos.FULL else ["digits"]
-"""Fashion-MNIST's steps are ten times as long; `make test` has it in test_same_bytes.py."""
 
 
 @pytest.mark.parametrize("partition", ["none", "parameters"])
@@ -47,7 +45,7 @@ STEPS = 600
 """Of each run under many blows; there are as many runs as the blows take."""
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("name", chaos.MODELS)
 @pytest.mark.parametrize(
     ("blows", "full"),
     [
@@ -96,7 +94,28 @@ def test_faults_in_the_middle_of_exchanges(partition):
         assert done.ended.report.lost_steps == 0
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("partition", ["none", "parameters"])
+def test_a_worker_hangs_while_the_others_recover(partition):
+    """At the n-th wait since another has died, which is that of the new group's beginning as well
+    as that of the step."""
+    for transfer in range(1, chaos.count(20) + 1):
+        listed = ["kill:3@20", f"stall:1@20/{transfer}"]
+        done = chaos.run(chaos.manifest(200, partition=partition), workers=WORKERS, listed=listed)
+        assert done.hashes == chaos.undisturbed(200), listed
+        assert done.ended.report.lost_steps == 0
+
+
+def test_the_only_holder_of_the_state_hangs_as_it_hands_it_over():
+    """What it has done is lost, but not the run: it is begun anew, like the rest."""
+    job = chaos.manifest(STEPS)
+    done = chaos.run(job, workers=2, listed=["kill:0@50", "stall:1@51/1"])
+    assert done.struck == {"kill:0@50", "stall:1@51-1"}
+    assert done.recoveries["Hung"] == 1
+    assert done.ended.report.lost_steps > 0
+    assert done.hashes == chaos.undisturbed(STEPS)
+
+
+@pytest.mark.parametrize("name", chaos.MODELS)
 def test_workers_leave_and_come_at_random(name):
     """In turn, so that no worker is asked twice before it has left. Somebody always stays, or loads
     the task and goes on with what the last ones hand over."""
@@ -148,7 +167,7 @@ def test_workers_leave_and_come_at_random(name):
 
 @pytest.mark.parametrize(
     ("name", "partition"),
-    [("digits", "none"), ("digits", "parameters"), *((name, "none") for name in EXAMPLES[1:])],
+    [("digits", "none"), ("digits", "parameters"), *((name, "none") for name in chaos.MODELS[1:])],
 )
 def test_all_workers_are_killed_again_and_again(name, partition, tmp_path):
     number = chaos.count(5) if partition == "none" else 2
@@ -169,7 +188,7 @@ def test_all_workers_are_killed_again_and_again(name, partition, tmp_path):
     assert done.ended.report.lost_steps < 60 * number, "they resumed from checkpoints"
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("name", chaos.MODELS)
 def test_two_joins_back_to_back_and_a_joiner_that_is_killed(name):
     steps = 1200 if name == "digits" else 300
 
@@ -190,7 +209,7 @@ def test_two_joins_back_to_back_and_a_joiner_that_is_killed(name):
 
 
 @pytest.mark.parametrize("partition", ["none", "parameters"])
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("name", chaos.MODELS)
 def test_a_split_commit(name, partition, monkeypatch, tmp_path):
     """One member has committed a step when another dies, and the rest has not."""
     gos: list[tuple[int, ...]] = []

@@ -10,14 +10,15 @@ import pytest
 from network import NetworkRun, network
 
 pytestmark = [
-    pytest.mark.timeout(1200),
+    pytest.mark.timeout(3600 if chaos.FULL else 1200),
     pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root"),
 ]
 
 WORKERS = 3
 
 
-def test_links_are_cut_and_healed_again_and_again():
+@pytest.mark.parametrize("name", chaos.MODELS)
+def test_links_are_cut_and_healed_again_and_again(name):
     number = chaos.count(30)
     steps = 200 + 60 * number
     dice = random.Random(chaos.SEED)
@@ -42,8 +43,8 @@ def test_links_are_cut_and_healed_again_and_again():
                 lost.append(local.report().losses[-1].cause)
                 net.heal(index)
 
-        done = chaos.run(chaos.manifest(steps), workers=WORKERS, driver=cut, kind=Run)
-    assert done.hashes == chaos.undisturbed(steps)
+        done = chaos.run(chaos.manifest(steps, name), workers=WORKERS, driver=cut, kind=Run)
+    assert done.hashes == chaos.undisturbed(steps, name)
     assert len(lost) == number, "the run was long enough for every cut"
     assert set(lost) == {"Unreachable"}
     assert done.ended.report.lost_steps == 0

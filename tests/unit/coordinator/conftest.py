@@ -133,6 +133,14 @@ class Play:
     def dropped(self) -> list[str]:
         return [action.worker for action in self.actions if isinstance(action, Drop)]
 
+    def begun_anew(self) -> list[str]:
+        """Those of the dropped that are told to come back as new processes."""
+        return [
+            action.worker
+            for action in self.actions
+            if isinstance(action, Drop) and action.last is not None and action.last.again
+        ]
+
     def generation(self) -> tuple[int, str]:
         """The newest generation that was sent, and its members' indices."""
         number, members = 0, ""

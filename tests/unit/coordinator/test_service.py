@@ -81,6 +81,24 @@ async def test_a_worker_that_does_not_answer_is_cut_off(
     assert server.state() == "forming"
 
 
+async def test_a_worker_that_hangs_is_told_to_begin_anew(
+    server: Server, hello: MakeHello, assignment: MakeAssignment
+) -> None:
+    server.coordinator.open_task(assignment(2))
+    clients = await server.trained(hello, 2)
+    clients[0].send(Suspect(generation=1, step=0, waited_seconds=2.0))
+    nonce = (await clients[0].next(Probe)).nonce
+    await clients[1].next(Probe)
+    pulse = {"nonce": nonce, "generation": 1, "step": 0, "phase": "training", "usual_seconds": 0.1}
+    clients[0].send(Pulse(**pulse, activity="exchanging", age_seconds=2.0))
+    clients[1].send(Pulse(**pulse, activity="computing", age_seconds=2.0))
+    stop = await clients[1].next(Stop)
+    assert (stop.reason, stop.again) == ("Hung", True)
+    assert len((await clients[0].next(Generation)).members) == 1
+    clients[1].send(Ack(generation=1, step=9, digest="d"))  # it is out: this means nothing
+    assert await clients[1].ended()
+
+
 async def test_a_pods_end_is_a_loss(
     server: Server, hello: MakeHello, assignment: MakeAssignment
 ) -> None:

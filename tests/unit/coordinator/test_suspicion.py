@@ -28,6 +28,7 @@ def test_who_does_not_answer_is_out(training: MakePlay) -> None:
     assert made.dropped() == []
     made.wait(0.01)
     assert made.dropped() == ["w-2"]
+    assert made.begun_anew() == [], "it may only be cut off, and holds what it holds"
     assert made.generation() == (2, "01")
     assert made.group.report().recoveries == {"Unreachable": 1}
 
@@ -68,7 +69,7 @@ def test_a_main_thread_that_stands_still_is_out_once_it_is_known_to(training: Ma
     assert made.sent(Probe).keys() == {"w-0", "w-1", "w-2"}, "when it can be known"
     made.pulse(0, 1, age_seconds=0.7)
     made.pulse(2, activity="computing", age_seconds=1.1, usual_seconds=0.05)
-    assert made.dropped() == ["w-2"]
+    assert made.dropped() == made.begun_anew() == ["w-2"]
     assert made.group.report().recoveries == {"Hung": 1}
     made.ack(0, 1, step=3)
     made.back(2, 1, "training", 3, 0, 1, 2)
@@ -199,6 +200,21 @@ def test_acks_that_are_overdue_are_asked_for(training: MakePlay) -> None:
     assert made.sent(Probe).keys() == {"w-2"}
     made.wait(0.5)
     assert made.dropped() == ["w-2"]
+    assert made.generation() == (3, "1")
+
+
+def test_a_transfer_of_a_group_that_is_over_is_not_waited_for(training: MakePlay) -> None:
+    """Nor does it matter that nothing is known of the worker's usual times."""
+    made = training(3)
+    made.die(0)
+    made.ack(1)
+    made.actions.clear()
+    made.wait(0.25)
+    made.pulse(2, activity="exchanging", age_seconds=0.9, usual_seconds=0.0)
+    assert made.dropped() == []
+    made.wait(0.2)
+    made.pulse(2, activity="exchanging", age_seconds=1.1, usual_seconds=0.0)
+    assert made.dropped() == made.begun_anew() == ["w-2"]
     assert made.generation() == (3, "1")
 
 

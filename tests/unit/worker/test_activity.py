@@ -60,20 +60,3 @@ def test_a_broken_exchange_is_not_taken_for_a_usual_one() -> None:
     log.beat("exchanging")
     clock.now += 0.2
     assert log.overdue(0.15) is not None
-
-
-def test_a_thread_is_stuck_beyond_ten_times_what_is_usual_and_a_second() -> None:
-    clock = Clock()
-    log = ActivityLog(clock)
-    log.beat("computing")
-    clock.now += 1000.0
-    assert not log.stuck(), "nothing is known of its usual time yet"
-    log.beat("exchanging")
-    log.beat("computing")
-    clock.now += 9000.0
-    assert not log.stuck()
-    clock.now += 2000.0
-    assert log.stuck()
-    log.beat("exchanging")
-    clock.now += 1e6
-    assert not log.stuck(), "what waits for a peer is the peer's affair"

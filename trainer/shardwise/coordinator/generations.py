@@ -13,7 +13,16 @@ from shardwise.coordinator.adoption import Adoption
 from shardwise.coordinator.checks import digest_difference
 from shardwise.coordinator.group_actions import Action, Drop, Send
 from shardwise.coordinator.membership import Round, Seat, causes, change, choose, heir_loads, stands
-from shardwise.coordinator.protocol import Bye, FromCoordinator, Generation, Go, Member, Probe, Stop
+from shardwise.coordinator.protocol import (
+    HUNG,
+    Bye,
+    FromCoordinator,
+    Generation,
+    Go,
+    Member,
+    Probe,
+    Stop,
+)
 from shardwise.coordinator.report import Assignment, Cause, Failure
 from shardwise.coordinator.suspicion import Watch
 from shardwise.coordinator.tally import Tally
@@ -30,6 +39,8 @@ HEIR_SECONDS = 10.0
 grace period is for a checkpoint, should it not come."""
 NUMBERS_APART = 100
 """Generations that an earlier coordinator may have issued and nobody here has heard of."""
+BEGIN_ANEW = Stop(reason=HUNG, message="the training thread stands still", again=True)
+"""To a worker that hangs: its control thread would bring it back at once, to hang again."""
 
 
 class Generations:
@@ -485,10 +496,9 @@ class Generations:
         for worker, cause in out.items():
             if worker in self.seats:
                 self.lose(worker, cause, now)
-                self.actions.append(Drop(worker))
+                self.actions.append(Drop(worker, BEGIN_ANEW if cause == "Hung" else None))
                 if cause == "Hung":
-                    # Its control thread lives, and would bring it back at once, to hang again.
-                    self.trouble.bar(worker, now)
+                    self.trouble.bar(worker, now)  # it may hang again
         if verdict.broken and not out:
             self.trouble.fault("the coordinator", None, "no member gets any further")
             self.broke(now)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shardwise.coordinator.protocol import FromCoordinator
+from shardwise.coordinator.protocol import FromCoordinator, Stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,8 @@ class Drop:
     """Cut a worker's current connection: it is out, and may come again."""
 
     worker: str
+    last: Stop | None = None
+    """What it is told before."""
 
 
 Action = Send | Drop

@@ -330,6 +330,10 @@ class Probe:
     nonce: int
 
 
+HUNG = "Hung"
+"""The reason of a stop for a worker whose training thread stands still."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stop:
     """The task is over without this worker's doing: end, and do not come back."""
@@ -338,7 +342,7 @@ class Stop:
     reason: str
     message: str
     again: bool = False
-    """Come back as a new process: in a pool there may be other tasks."""
+    """Come back as a new process: this one hangs, or in a pool there may be other tasks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -421,7 +421,11 @@ class Coordinator:
                 dropped = held.connections.pop(action.worker, None)
                 if dropped is not None:
                     log.warning("%s of %s is out", action.worker, held.group.assignment.task)
-                    dropped.abort()
+                    if action.last is None:
+                        dropped.abort()
+                    else:
+                        dropped.send(action.last)
+                        dropped.end_soon()
                 if held.pool is not None:
                     held.pool.gone(action.worker, held.group.assignment.task)
                 continue

@@ -16,7 +16,8 @@ from shardwise.coordinator.protocol import Pulse
 STUCK_SECONDS = 1.0
 STUCK_FACTOR = 10.0
 STUCK_UNKNOWN_SECONDS = 60.0
-"""For a main thread of which no usual time is known: in its first step, and while it loads."""
+"""For a main thread of which no usual time is known: in its first step, and while it loads. Not in
+a transfer whose group was broken off: that ends at once."""
 WEDGED_ROUNDS = 2
 WEDGED_LIMIT_SECONDS = 60.0
 SOONEST_SECONDS = 0.1
@@ -200,7 +201,8 @@ class Watch:
 
 def _limit(pulse: Pulse) -> float:
     """How long a main thread may be at one thing."""
-    if pulse.usual_seconds <= 0 or pulse.activity == "loading":
+    unknown = pulse.usual_seconds <= 0 and pulse.activity != "exchanging"
+    if unknown or pulse.activity == "loading":
         return STUCK_UNKNOWN_SECONDS
     return max(STUCK_SECONDS, STUCK_FACTOR * pulse.usual_seconds)
 

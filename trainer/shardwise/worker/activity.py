@@ -19,9 +19,6 @@ from shardwise.engine.activity import Activity
 WINDOW = 64
 """Exchanges that the usual wait is taken over."""
 SUSPICION_FACTOR = 3.0
-STUCK_SECONDS = 1.0
-STUCK_FACTOR = 10.0
-"""The coordinator's measure as well (coordinator.suspicion)."""
 
 
 class Sight(NamedTuple):
@@ -77,10 +74,3 @@ class ActivityLog:
             waited = self._clock() - self._since
             usual = median(self._waits) if self._waits else 0.0
             return waited if waited > max(floor, SUSPICION_FACTOR * usual) else None
-
-    def stuck(self) -> bool:
-        """Whether the training thread stands still at something that usually takes far less."""
-        activity, age, usual = self.sight()
-        return (
-            activity == "computing" and usual > 0 and age > max(STUCK_SECONDS, STUCK_FACTOR * usual)
-        )

@@ -9,14 +9,12 @@ comes. The training thread asks it for generations, gos and rendezvous values.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from shardwise.api import exitcodes
 from shardwise.coordinator.protocol import (
     Bye,
     Ended,
@@ -312,10 +310,6 @@ class Control:
                     return
                 if attempt in (0, 10, 100):
                     log.warning("the control connection: %s; trying on", error)
-            if len(self._state.members) > 1 and self._activity.stuck():
-                # It was put out of its group for this, and would hold up the next one as well.
-                log.error("the training thread stands still; this process is begun anew")
-                os._exit(exitcodes.HUNG)
             with self._changed:
                 self._connections += 1
                 self._changed.notify_all()

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 
 from shardwise.api import conditions, exitcodes
 from shardwise.checkpoint import CheckpointError
-from shardwise.coordinator.protocol import Ended, Failed, Refusal, Stop
+from shardwise.coordinator.protocol import HUNG, Ended, Failed, Refusal, Stop
 from shardwise.engine.usercode import NotFiniteError, UserCodeError
 from shardwise.worker import output
 from shardwise.worker.control import Control
@@ -136,8 +136,8 @@ class Life:
     def _stopped(self, message: Stop | Refusal) -> None:
         # In the control thread, while training may hang in a transfer: nothing else can end it.
         if isinstance(message, Stop) and message.again:
-            log.info("%s: %s", message.reason, message.message)
-            os._exit(exitcodes.AGAIN)
+            log.info("%s: %s; this process is begun anew", message.reason, message.message)
+            os._exit(exitcodes.HUNG if message.reason == HUNG else exitcodes.AGAIN)
         if isinstance(message, Refusal):
             failure = Failure.of(conditions.REFUSED_WORKER, message.message)
         else:  # whatever the reason, it is not this worker's: its exit code says so
