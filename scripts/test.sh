@@ -3,13 +3,14 @@
 # no other from being run; the last line tells of all.
 #   scripts/test.sh [PYTEST-OPTIONS]
 #
-# The tests on a real cluster wait for it more than they compute, so they run beside the unit tests;
-# those with processes of this machine have it to themselves. What the cluster's say comes when they
-# have ended; meanwhile it is in out/cluster.log.
+# The tests on a real cluster wait for it more than they compute, so they run beside the others. What
+# they say comes when they have ended; meanwhile it is in out/cluster.log. Those of faults, which are
+# about time, have the machine to themselves.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 started=$SECONDS times=() failed=() beside=
 log=out/cluster.log
+faults=(tests/local/test_{chaos,network,same_bytes,tasks}.py)
 
 begins() { printf '\n== %s (after %d s)\n' "$1" $((SECONDS - started)); }
 ended() { # NAME FROM: it took so long
@@ -21,10 +22,7 @@ part() { # NAME COMMAND...
   "$@" || failed+=("$name")
   ended "$name" "$from"
 }
-folder() { # NAME OPTIONS...: the tests of one folder
-  local name=$1; shift
-  .venv/bin/python -m pytest --durations=10 "tests/$name" "$@"
-}
+tests() { .venv/bin/python -m pytest --durations=10 "$@"; }
 report() {
   if [[ $beside ]]; then # interrupted: the nodes would go on without their tests
     kill "$beside" 2>/dev/null && wait "$beside" 2>/dev/null || true
@@ -41,18 +39,19 @@ part data .venv/bin/python -m shardwise.examples.datasets fashion-mnist shakespe
 begins "cluster, beside the next ones"
 from=$SECONDS
 mkdir -p out
-folder cluster "$@" >"$log" 2>&1 &
+tests tests/cluster "$@" >"$log" 2>&1 &
 beside=$!
 for name in unit chart observability; do
-  part $name folder $name "$@"
+  part $name tests tests/$name "$@"
 done
+part local tests tests/local "${faults[@]/#/--ignore=}" "$@"
 printf '\n== waiting for the cluster (after %d s)\n' $((SECONDS - started))
 wait "$beside" || failed+=(cluster)
 beside=
 ended cluster "$from"
 cat "$log"
 
-part local folder local "$@"
+part "local, with faults" tests "${faults[@]}" "$@"
 if ((${#failed[@]})); then
   printf '\nfailed: %s\n' "${failed[*]}"
   exit 1
