@@ -32,6 +32,7 @@ report() {
   ((${#times[@]} == 0)) || printf '%s\n' "${times[@]}"
 }
 trap report EXIT
+trap 'exit 130' INT TERM # a pytest that is interrupted ends as if its tests had failed
 
 part check make --no-print-directory check
 part data .venv/bin/python -m shardwise.examples.datasets fashion-mnist shakespeare
