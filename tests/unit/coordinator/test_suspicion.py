@@ -33,6 +33,27 @@ def test_who_does_not_answer_is_out(training: MakePlay) -> None:
     assert made.group.report().recoveries == {"Unreachable": 1}
 
 
+def test_who_does_not_answer_again_before_a_step_is_done_is_left_out_for_a_while(
+    training: MakePlay,
+) -> None:
+    made = training(2)
+    made.die(0)
+    made.wait(0.75)
+    assert made.dropped() == ["w-1"]
+    made.back(1, 1, "training", 3, 0, 1)
+    made.actions.clear()
+    made.wait(3.0)
+    assert made.generation()[1] == "1", "it may only have been cut off for a moment"
+    made.wait(0.75)
+    assert made.dropped() == ["w-1"]
+    made.back(1, 1, "training", 3, 0, 1)
+    made.actions.clear()
+    made.wait(4.9)
+    assert made.generation() == (0, "")
+    made.wait(0.1)
+    assert made.generation()[1] == "1"
+
+
 def test_where_all_are_slow_to_answer_the_silent_get_more_time(training: MakePlay) -> None:
     made = training(3)
     suspect(made, 0)

@@ -497,8 +497,8 @@ class Generations:
             if worker in self.seats:
                 self.lose(worker, cause, now)
                 self.actions.append(Drop(worker, BEGIN_ANEW if cause == "Hung" else None))
-                if cause == "Hung":
-                    self.trouble.bar(worker, now)  # it may hang again
+                if cause == "Hung" or self.trouble.silent(worker):
+                    self.trouble.bar(worker, now)  # it may well do so again
         if verdict.broken and not out:
             self.trouble.fault("the coordinator", None, "no member gets any further")
             self.broke(now)

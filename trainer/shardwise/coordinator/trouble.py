@@ -1,7 +1,8 @@
 """Exchanges that break although nobody died: when to try again, and whom to leave out.
 
-Each generation that breaks before a step is done doubles the wait before the next. A worker that
-its peers could not reach in two generations in a row, or that hung, is left out for a while. Pure.
+Each generation that breaks before a step is done doubles the wait before the next. A worker is left
+out for a while that hung, that its peers could not reach in two generations in a row, or that did
+not answer for the second time since a step was done. Pure.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class Trouble:
         self._blamed: dict[str, set[str]] = {}
         self._blamed_before: frozenset[str] = frozenset()
         self._barred: dict[str, tuple[float, int]] = {}
+        self._silent: set[str] = set()
 
     def delay(self) -> float:
         """Seconds from a fault to the next generation."""
@@ -60,6 +62,12 @@ class Trouble:
         self._blamed.clear()
         return worst
 
+    def silent(self, worker: str) -> bool:
+        """A worker did not answer; whether it is for the second time since a step was done."""
+        again = worker in self._silent
+        self._silent.add(worker)
+        return again
+
     def bar(self, worker: str, now: float) -> float:
         """Leave a worker out from now on, each time for longer; until when."""
         times = self._barred.get(worker, (0.0, 0))[1]
@@ -81,6 +89,7 @@ class Trouble:
         if step > self._step:
             self.attempts = 0
             self._blamed_before = frozenset()
+            self._silent.clear()
             for worker in members:
                 self._barred.pop(worker, None)
         self._step = step
