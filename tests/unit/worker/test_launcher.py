@@ -140,6 +140,19 @@ def test_sigterm_reaches_the_workers_and_none_is_begun_anew(tmp_path: Path) -> N
     assert lives(tmp_path, 0) == 1
 
 
+def test_sigterm_that_comes_with_the_fork_reaches_the_worker(tmp_path: Path) -> None:
+    """It is sent by the worker itself, before its parent has even noted that it is there."""
+    body = (
+        "signal.signal(signal.SIGTERM, lambda *_: os._exit(9))\n"
+        "os.kill(os.getppid(), signal.SIGTERM)\n"
+        "threading.Event().wait(60)\n"
+        "return 0"
+    )
+    with launch(tmp_path, body, 1) as process:
+        assert process.wait(TIMEOUT) == 9
+    assert lives(tmp_path, 0) == 1
+
+
 def test_the_workers_end_with_the_process_that_started_the_launcher(tmp_path: Path) -> None:
     body = (
         "signal.signal(signal.SIGTERM, lambda *_: os._exit(0))\n"

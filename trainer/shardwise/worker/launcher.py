@@ -156,14 +156,20 @@ class Launcher:
 
     def _start(self, slot: _Slot) -> None:
         slot.start_at = None
-        if self._ending:
-            slot.code = exitcodes.TERMINATED
-            return
+        # A signal that came now would find no process to go to, or one with this one's handler.
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+        try:
+            if self._ending:
+                slot.code = exitcodes.TERMINATED
+            else:
+                self._fork(slot)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+
+    def _fork(self, slot: _Slot) -> None:
         read, write = os.pipe()
         sys.stdout.flush()
         sys.stderr.flush()
-        # A signal that came now would find no process to go to, or one with this one's handler.
-        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
         pid = os.fork()
         if pid == 0:
             code = 1
@@ -180,7 +186,6 @@ class Launcher:
         os.set_blocking(read, False)
         slot.started = slot.heard = time.monotonic()
         slot.pid, slot.pipe, slot.ready, slot.silent = pid, read, False, False
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
         self._pipes.add(read)
         self._selector.register(read, selectors.EVENT_READ, lambda: self._hear(slot, read))
 
