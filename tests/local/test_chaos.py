@@ -105,13 +105,18 @@ def test_a_worker_hangs_while_the_others_recover(partition):
         assert done.ended.report.lost_steps == 0
 
 
-def test_the_only_holder_of_the_state_hangs_as_it_hands_it_over():
-    """What it has done is lost, but not the run: it is begun anew, like the rest."""
-    job = chaos.manifest(STEPS)
+@pytest.mark.parametrize("saves", [False, True], ids=["without checkpoints", "with checkpoints"])
+def test_the_only_holder_of_the_state_hangs_as_it_hands_it_over(saves, tmp_path):
+    """What it has done since a checkpoint is lost, but not the run: it is begun anew."""
+    checkpoint = {"checkpoint": {"everySteps": 7, "url": f"file://{tmp_path}/checkpoints"}}
+    job = chaos.manifest(STEPS, **(checkpoint if saves else {}))
     done = chaos.run(job, workers=2, listed=["kill:0@50", "stall:1@51/1"])
     assert done.struck == {"kill:0@50", "stall:1@51-1"}
     assert done.recoveries["Hung"] == 1
-    assert done.ended.report.lost_steps > 0
+    if saves:
+        assert done.ended.report.lost_steps < 50, "no more than since the last one"
+    else:
+        assert done.ended.report.lost_steps > 0
     assert done.hashes == chaos.undisturbed(STEPS)
 
 

@@ -15,8 +15,6 @@ pytestmark = [
 ]
 
 WORKERS = 3
-
-
 STEPS = 800
 """Of each run; there are as many runs as the cuts take."""
 

@@ -73,8 +73,8 @@ class Chaos(RuleBasedStateMachine):
             if isinstance(action, Drop):
                 if worker is not None:
                     worker.connection_lost()
-                    # Told that it hangs, it is begun anew; that message may be lost as well.
-                    worker.alive = action.last is None or worker.stopped
+                    if action.last is not None and not worker.stopped:
+                        worker.alive = False  # told that it hangs, it ends
                 continue
             match action.message:
                 case Generation(generation=number, members=members):

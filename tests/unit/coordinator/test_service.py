@@ -6,6 +6,7 @@ import datetime
 
 from shardwise.coordinator.protocol import (
     Ack,
+    Activity,
     Bye,
     Failed,
     Generation,
@@ -21,6 +22,19 @@ from shardwise.coordinator.protocol import (
 
 from .conftest import MakeAssignment, MakeHello
 from .serving import TASK, Server, back, serving
+
+
+def pulse(nonce: int, activity: Activity, age: float) -> Pulse:
+    """A member of the first generation answers a probe."""
+    return Pulse(
+        nonce=nonce,
+        generation=1,
+        step=0,
+        phase="training",
+        activity=activity,
+        age_seconds=age,
+        usual_seconds=0.1,
+    )
 
 
 async def test_a_worker_that_turns_to_nonsense_is_lost(
@@ -62,17 +76,7 @@ async def test_a_worker_that_does_not_answer_is_cut_off(
     clients[0].send(Suspect(generation=1, step=0, waited_seconds=0.2))
     nonce = (await clients[0].next(Probe)).nonce
     assert (await clients[1].next(Probe)).nonce == nonce
-    clients[0].send(
-        Pulse(
-            nonce=nonce,
-            generation=1,
-            step=0,
-            phase="training",
-            activity="exchanging",
-            age_seconds=0.2,
-            usual_seconds=0.1,
-        )
-    )
+    clients[0].send(pulse(nonce, "exchanging", 0.2))
     assert len((await clients[0].next(Generation)).members) == 1
     assert await clients[1].ended()
     # It may come again, with what it holds.
@@ -89,9 +93,8 @@ async def test_a_worker_that_hangs_is_told_to_begin_anew(
     clients[0].send(Suspect(generation=1, step=0, waited_seconds=2.0))
     nonce = (await clients[0].next(Probe)).nonce
     await clients[1].next(Probe)
-    pulse = {"nonce": nonce, "generation": 1, "step": 0, "phase": "training", "usual_seconds": 0.1}
-    clients[0].send(Pulse(**pulse, activity="exchanging", age_seconds=2.0))
-    clients[1].send(Pulse(**pulse, activity="computing", age_seconds=2.0))
+    clients[0].send(pulse(nonce, "exchanging", 2.0))
+    clients[1].send(pulse(nonce, "computing", 2.0))
     stop = await clients[1].next(Stop)
     assert (stop.reason, stop.again) == ("Hung", True)
     assert len((await clients[0].next(Generation)).members) == 1

@@ -207,7 +207,8 @@ def test_who_is_in_an_older_generation_breaks_the_group(training: MakePlay) -> N
     assert made.generation() == (2, "01")
 
 
-def test_acks_that_are_overdue_are_asked_for(training: MakePlay) -> None:
+def without_an_ack(training: MakePlay) -> Play:
+    """Of three, one has died, one has acked the next generation, and the last is asked why not."""
     made = training(3)
     made.die(0)
     made.ack(1)
@@ -216,6 +217,11 @@ def test_acks_that_are_overdue_are_asked_for(training: MakePlay) -> None:
     assert made.actions == []
     made.wait(0.05)
     assert made.sent(Probe).keys() == {"w-2"}
+    return made
+
+
+def test_acks_that_are_overdue_are_asked_for(training: MakePlay) -> None:
+    made = without_an_ack(training)
     made.pulse(2, activity="computing", age_seconds=5.0, usual_seconds=2.0)
     made.wait(0.1)
     assert made.sent(Probe).keys() == {"w-2"}
@@ -226,11 +232,7 @@ def test_acks_that_are_overdue_are_asked_for(training: MakePlay) -> None:
 
 def test_a_transfer_of_a_group_that_is_over_is_not_waited_for(training: MakePlay) -> None:
     """Nor does it matter that nothing is known of the worker's usual times."""
-    made = training(3)
-    made.die(0)
-    made.ack(1)
-    made.actions.clear()
-    made.wait(0.25)
+    made = without_an_ack(training)
     made.pulse(2, activity="exchanging", age_seconds=0.9, usual_seconds=0.0)
     assert made.dropped() == []
     made.wait(0.2)

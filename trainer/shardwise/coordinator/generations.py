@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from shardwise.coordinator import doubt
 from shardwise.coordinator.adoption import Adoption
 from shardwise.coordinator.checks import digest_difference
 from shardwise.coordinator.group_actions import Action, Drop, Send
@@ -28,8 +29,6 @@ from shardwise.coordinator.suspicion import Watch
 from shardwise.coordinator.tally import Tally
 from shardwise.coordinator.trouble import ATTEMPTS_LIMIT, Trouble
 
-ACK_SECONDS = 0.25
-"""From a generation to the first probe of who has not acked it."""
 RETURN_SECONDS = 1.0
 """After the loss of all members, before workers without state start: some may only be cut off."""
 SILENT_REPORTS = 3.0
@@ -443,40 +442,20 @@ class Generations:
 
     def _doubted_from(self) -> float | None:
         """From when on some members are in doubt."""
-        running, forming = self.running, self.forming
-        if running is not None and self.watch.suspicious:
+        if self.running is not None and self.watch.suspicious:
             return self.now
-        if forming is None or not forming.missing:
-            return None
-        if self.running is None or any(w not in self.running.members for w in forming.missing):
-            return forming.since + ACK_SECONDS
-        return None if self._switching is None else self._switching + ACK_SECONDS
-
-    def _doubted(self, now: float) -> list[str]:
-        """The members that are in doubt now."""
-        running, forming = self.running, self.forming
-        if running is not None and self.watch.suspicious:
-            acked = forming.acks if forming is not None else {}
-            return [
-                worker
-                for worker in running.members
-                if worker in self.seats and worker not in running.gone and worker not in acked
-            ]
-        if forming is None:
-            return []
-        switched = self._switching is not None and now >= self._switching + ACK_SECONDS
-        return [
-            worker
-            for worker in forming.missing
-            if running is None or switched or worker not in running.members
-        ]
+        return doubt.overdue_from(self.running, self.forming, self._switching)
 
     def _probe(self, now: float) -> None:
         since = self._doubted_from()
         if since is None or now < since or not self.watch.due(now):
             return
-        workers = self._doubted(now)
-        self._probing_acks = self.running is None or not self.watch.suspicious
+        running, forming = self.running, self.forming
+        self._probing_acks = running is None or not self.watch.suspicious
+        if running is not None and self.watch.suspicious:
+            workers = doubt.suspected(running, forming, self.seats.keys())
+        else:
+            workers = doubt.unacked(running, forming, self._switching, now)
         probe = Probe(nonce=self.watch.ask(workers, now))
         for worker in workers:
             self.send(worker, probe)
