@@ -69,7 +69,26 @@ def _rewrite(node: Schema, definitions: dict[str, Schema]) -> Schema:
     _rewrite_mapping(node, definitions)
     if "items" in node:
         node["items"] = _rewrite(node["items"], definitions)
+    if "default" in node:
+        node["default"] = _whole(node["default"], node)
     return node
+
+
+def _whole(value: Any, node: Schema) -> Any:
+    """A default with the defaults of its fields written out.
+
+    The API server holds a default against the CEL rules as it stands, before the defaults inside
+    of it are filled in.
+    """
+    if not isinstance(value, dict):
+        return value
+    whole = dict(value)
+    for name, child in node.get("properties", {}).items():
+        if name in whole:
+            whole[name] = _whole(whole[name], child)
+        elif "default" in child:
+            whole[name] = copy.deepcopy(child["default"])
+    return whole
 
 
 def _rewrite_mapping(node: Schema, definitions: dict[str, Schema]) -> None:
