@@ -26,7 +26,7 @@ from shardwise_operator.apply import Applier
 from shardwise_operator.certificate import Certificate, ensure_certificate, service_names
 from shardwise_operator.controller import Controller
 from shardwise_operator.coordination import Coordination
-from shardwise_operator.endpoint import announce, endpoints
+from shardwise_operator.endpoint import announce, endpoint_slice
 from shardwise_operator.events import EventRecorder
 from shardwise_operator.jobs import JobStore, Key
 from shardwise_operator.kube import KubeCluster
@@ -79,7 +79,7 @@ class Operator:
             grace_seconds=settings.grace_seconds,
             report_seconds=settings.report_seconds,
         )
-        self.recorder = EventRecorder(cluster, metrics.event)
+        self.recorder = EventRecorder(cluster, metrics.event, instance=settings.pod_name)
         self._certificate: Certificate | None = None
         self._listening_since: float | None = None
         self._leads_since: float | None = None
@@ -217,7 +217,7 @@ class Operator:
     async def _announce(self, port: int) -> None:
         settings = self.settings
         service = settings.coordinator_host.partition(".")[0]
-        body = endpoints(
+        body = endpoint_slice(
             settings.operator_namespace, service, settings.pod_name, settings.pod_ip, port
         )
         await announce(

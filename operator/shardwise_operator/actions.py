@@ -96,6 +96,8 @@ class EmitEvent:
     type: Literal["Normal", "Warning"]
     reason: str
     message: str
+    action: str
+    """What the operator did, in CamelCase: the action of events.k8s.io."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

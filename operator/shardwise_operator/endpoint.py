@@ -4,13 +4,14 @@ The Service has no selector. One that selected all replicas would lead workers t
 stand by; one that selected the ready ones would need replicas that stand by to be unready, which no
 rolling update and no disruption budget could live with; and a label that the leader gives its own
 pod would take the right to patch pods, and with it to run any image here. Patching one named
-Endpoints object can do no more than lead workers astray, who know the coordinator's certificate.
-Endpoints, not EndpointSlices: the older kind is served by every version, and mirrored to the newer.
+EndpointSlice can do no more than lead workers astray, who know the coordinator's certificate.
+Servers before v1.21 do not serve discovery.k8s.io/v1; there the leader writes Endpoints.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -20,51 +21,92 @@ from shardwise_operator.port import ApiError, Cluster
 
 log = logging.getLogger(__name__)
 
-ENDPOINTS = "endpoints"
+ENDPOINT_SLICES, ENDPOINTS = "endpointslices", "endpoints"
+SLICE_OF = "kubernetes.io/service-name"
+SLICE_MANAGER = "endpointslice.kubernetes.io/managed-by"
 AGAIN_SECONDS = 10.0
 """A write of the leader before us may arrive late, and somebody may delete the object."""
 RETRY_SECONDS = 2.0
 
+Body = dict[str, Any]
 
-def endpoints(namespace: str, service: str, pod: str, address: str, port: int) -> dict[str, Any]:
-    """The Endpoints of the Service with this one pod behind it."""
-    target = {"kind": "Pod", "namespace": namespace, "name": pod}
+
+def endpoint_slice(namespace: str, service: str, pod: str, address: str, port: int) -> Body:
+    """The EndpointSlice of the Service with this one pod behind it.
+
+    A slice's address type cannot be changed, so the name carries it: `SERVICE-ipv4`.
+    """
+    family = f"IPv{ipaddress.ip_address(address).version}"
+    return {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": f"{service}-{family.lower()}",
+            "namespace": namespace,
+            "labels": {
+                SLICE_OF: service,
+                # Kubernetes' own controllers leave a slice with another manager alone.
+                SLICE_MANAGER: names.CONTROLLER,
+                names.MANAGED_BY: names.MANAGER,
+            },
+        },
+        "addressType": family,
+        "endpoints": [
+            {
+                "addresses": [address],
+                "conditions": {"ready": True},
+                "targetRef": {"kind": "Pod", "namespace": namespace, "name": pod},
+            }
+        ],
+        # The Service's port finds its target by this name.
+        "ports": [{"name": "coordinator", "port": port, "protocol": "TCP"}],
+    }
+
+
+def _endpoints(of: Body) -> Body:
+    """The same as Endpoints, for servers before v1.21."""
+    meta, (endpoint,) = of["metadata"], of["endpoints"]
+    addresses = [{"ip": ip, "targetRef": endpoint["targetRef"]} for ip in endpoint["addresses"]]
     return {
         "apiVersion": "v1",
         "kind": "Endpoints",
         "metadata": {
-            "name": service,
-            "namespace": namespace,
+            "name": meta["labels"][SLICE_OF],
+            "namespace": meta["namespace"],
             "labels": {names.MANAGED_BY: names.MANAGER},
         },
-        "subsets": [
-            {
-                "addresses": [{"ip": address, "targetRef": target}],
-                # The Service's port finds its target by this name.
-                "ports": [{"name": "coordinator", "port": port, "protocol": "TCP"}],
-            }
-        ],
+        "subsets": [{"addresses": addresses, "ports": of["ports"]}],
     }
 
 
-async def announce(cluster: Cluster, body: dict[str, Any], announced: Callable[[], None]) -> None:
-    """Keeps the Endpoints as given; calls back after each time it has. Never ends."""
-    namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]
+async def announce(cluster: Cluster, body: Body, announced: Callable[[], None]) -> None:
+    """Keeps the EndpointSlice as given; calls back after each time it has. Never ends."""
     while True:
         try:
-            await _write(cluster, namespace, name, body)
+            await _announce(cluster, body)
             announced()
         except ApiError as error:
+            name = body["metadata"]["name"]
             log.warning("the coordinator's address was not written to %s: %s", name, error)
             await asyncio.sleep(RETRY_SECONDS)
         else:
             await asyncio.sleep(AGAIN_SECONDS)
 
 
-async def _write(cluster: Cluster, namespace: str, name: str, body: dict[str, Any]) -> None:
+async def _announce(cluster: Cluster, body: Body) -> None:
     try:
-        await cluster.patch(ENDPOINTS, namespace, name, body)
+        await _write(cluster, ENDPOINT_SLICES, body)
+    except ApiError as error:
+        if error.status != 404:  # To a creation: the server knows no such kind.
+            raise
+        await _write(cluster, ENDPOINTS, _endpoints(body))
+
+
+async def _write(cluster: Cluster, kind: str, body: Body) -> None:
+    namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]
+    try:
+        await cluster.patch(kind, namespace, name, body)
     except ApiError as error:
         if error.status != 404:
             raise
-        await cluster.create(ENDPOINTS, namespace, body)
+        await cluster.create(kind, namespace, body)

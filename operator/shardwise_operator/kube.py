@@ -11,6 +11,7 @@ import json
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
+from importlib.metadata import version
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -35,9 +36,11 @@ _PREFIXES: Mapping[str, str] = {
     "secrets": "/api/v1",
     "events": "/api/v1",
     "endpoints": "/api/v1",
+    "endpointslices": "/apis/discovery.k8s.io/v1",
     "leases": "/apis/coordination.k8s.io/v1",
     names.PLURAL: f"/apis/{names.GROUP}/{names.VERSION}",
 }
+USER_AGENT = f"shardwise/{version('shardwise')} (operator)"
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 
 Count = Callable[[str, str], None]
@@ -68,7 +71,9 @@ class KubeCluster:
                 config_file=os.environ.get("KUBECONFIG") or None,
                 client_configuration=configuration,
             )
-        return cls(ApiClient(configuration), count)
+        client: Any = ApiClient(configuration)
+        client.user_agent = USER_AGENT
+        return cls(client, count)
 
     async def close(self) -> None:
         await self._client.close()

@@ -21,6 +21,9 @@ was made for. A later edit of the job, then a restart of the operator, must not 
 workers of the first."""
 
 MANAGER = "shardwise"
+CONTROLLER = "operator.shardwise.dev"
+"""Who writes EndpointSlices and Events: a label's value, and a qualified name, may not be longer or
+have a slash."""
 WORKER = "shardwise-worker"
 POD_SELECTOR = f"{MANAGED_BY}={MANAGER},{APP_NAME}={WORKER}"
 CONTAINER = "trainer"

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from shardwise_operator.__main__ import KOPF_STOP_SECONDS
-from shardwise_operator.endpoint import endpoints
+from shardwise_operator.endpoint import endpoint_slice
 from shardwise_operator.leader import RELEASE_SECONDS
 from shardwise_operator.settings import CERTIFICATE_SECRET, Settings
 
@@ -194,9 +194,9 @@ def test_the_address_that_the_leader_writes_fits_the_service(objects) -> None:
         for item in of_kind(objects, "Service")
         if item["metadata"] == coordinator
     ]
-    written = endpoints("ns", "name", "pod", "10.0.0.1", of_service[0]["port"])
+    written = endpoint_slice("ns", "name", "pod", "10.0.0.1", of_service[0]["port"])
     assert [(port["name"], port["protocol"]) for port in of_service] == [
-        (port["name"], port["protocol"]) for port in written["subsets"][0]["ports"]
+        (port["name"], port["protocol"]) for port in written["ports"]
     ]
 
 
@@ -216,7 +216,7 @@ def test_rights_in_its_own_namespace_are_to_named_objects(objects, request) -> N
         assert named == {
             ("secrets", CERTIFICATE_SECRET): {"get"},
             ("leases", environment["SHARDWISE_LEASE"]): {"get", "patch"},
-            ("endpoints", coordinator): {"patch"},
+            ("endpointslices", f"{coordinator}-ipv4", f"{coordinator}-ipv6"): {"patch"},
         }
         unnamed = [rule["verbs"] for rule in role["rules"] if "resourceNames" not in rule]
         assert unnamed == [["create"]] * 3

@@ -43,8 +43,10 @@ def leader(release: Kubectl) -> dict[str, Any] | None:
     pod = release.get("pod", name) if name else None
     if pod is None or pod["metadata"]["uid"] != uid or not is_ready(pod):
         return None
-    subsets = (release.get("endpoints", SERVICE) or {}).get("subsets", [])
-    addresses = [entry["ip"] for subset in subsets for entry in subset.get("addresses", [])]
+    # Mirrored from Endpoints on servers before v1.21.
+    slices = release.list("endpointslices", f"kubernetes.io/service-name={SERVICE}")
+    endpoints = [endpoint for each in slices for endpoint in each.get("endpoints") or ()]
+    addresses = [address for endpoint in endpoints for address in endpoint["addresses"]]
     return pod if addresses == [pod["status"]["podIP"]] else None
 
 

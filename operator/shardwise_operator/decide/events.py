@@ -38,7 +38,10 @@ def state_events(old: Status, new: Status) -> tuple[Action, ...]:
     good = new["state"] in GOOD_STATES and new["reason"] != c.STALLED
     return (
         EmitEvent(
-            type="Normal" if good else "Warning", reason=new["reason"], message=new["message"]
+            type="Normal" if good else "Warning",
+            reason=new["reason"],
+            message=new["message"],
+            action="SetState",
         ),
     )
 
@@ -50,7 +53,14 @@ def failure_events(old: Status, new: Status) -> tuple[Action, ...]:
         return ()
     if (before.get("pod"), before.get("time")) == (now.get("pod"), now.get("time")):
         return ()
-    return (EmitEvent(type="Warning", reason=now["reason"], message=now["message"]),)
+    return (
+        EmitEvent(
+            type="Warning",
+            reason=now["reason"],
+            message=now["message"],
+            action="RecordFailure",
+        ),
+    )
 
 
 def recovery_events(old: Status, new: Status) -> tuple[Action, ...]:
@@ -63,7 +73,7 @@ def recovery_events(old: Status, new: Status) -> tuple[Action, ...]:
         f"training went on {last['seconds']} s after {last['worker']} was lost "
         f"({last['cause']}) at step {last['step']}"
     )
-    return (EmitEvent(type="Normal", reason="Recovered", message=message),)
+    return (EmitEvent(type="Normal", reason="Recovered", message=message, action="Recover"),)
 
 
 def condition_events(old: Status, new: Status) -> tuple[Action, ...]:
@@ -84,7 +94,12 @@ def condition_events(old: Status, new: Status) -> tuple[Action, ...]:
         if bad or good:
             message = entry["message"]
             events.append(
-                EmitEvent(type="Warning" if bad else "Normal", reason=reason, message=message)
+                EmitEvent(
+                    type="Warning" if bad else "Normal",
+                    reason=reason,
+                    message=message,
+                    action="SetCondition",
+                )
             )
     return tuple(events)
 
@@ -112,7 +127,7 @@ def scale_events(old: Status, new: Status) -> tuple[Action, ...]:
     if not before or not now or before == now:
         return ()
     message = f"{now} workers are asked for, where {before} were"
-    return (EmitEvent(type="Normal", reason="Scaled", message=message),)
+    return (EmitEvent(type="Normal", reason="Scaled", message=message, action="Scale"),)
 
 
 def task_events(old: Status, new: Status) -> tuple[Action, ...]:
@@ -132,6 +147,7 @@ def task_events(old: Status, new: Status) -> tuple[Action, ...]:
             type="Warning",
             reason=row.get("reason") or c.WORKER_LOST,
             message=f"task {row['name']} failed: {row.get('message') or 'no more is known'}",
+            action="EndTask",
         )
         for row in fresh
     ]
@@ -140,5 +156,7 @@ def task_events(old: Status, new: Status) -> tuple[Action, ...]:
             f"more than {FAILED_TASKS} tasks have failed; status.tasks counts them, and "
             "tasks.csv on the output volume has the reason of each"
         )
-        events.append(EmitEvent(type="Warning", reason=TASKS_FAILED, message=message))
+        events.append(
+            EmitEvent(type="Warning", reason=TASKS_FAILED, message=message, action="EndTask")
+        )
     return tuple(events)

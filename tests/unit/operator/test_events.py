@@ -17,7 +17,7 @@ from shardwise_operator.observe import job_view
 from shardwise_operator.port import ApiError
 
 JOB = job_view(manifest())
-EVENT = EmitEvent(type="Warning", reason="Unschedulable", message="no node")
+EVENT = EmitEvent(type="Warning", reason="Unschedulable", message="no node", action="SetState")
 
 
 async def recorded(cluster, *events):
@@ -38,7 +38,9 @@ def stored(cluster):
 
 async def test_the_same_thing_is_one_event_counted_up():
     cluster = FakeCluster()
-    other = EmitEvent(type="Normal", reason="Training", message="the workers train")
+    other = EmitEvent(
+        type="Normal", reason="Training", message="the workers train", action="SetState"
+    )
     counts = await recorded(cluster, EVENT, EVENT, EVENT, other)
     assert sorted(body["count"] for body in stored(cluster)) == [1, 3]
     assert counts == {"sent": 2, "repeated": 2}
@@ -85,7 +87,10 @@ async def test_of_one_reason_a_job_gets_some_at_once_and_then_few():
     def recover(times):
         for _ in range(times):
             sent = sum(counts.values())
-            recorder.record(JOB, EmitEvent(type="Normal", reason="Recovered", message=f"{sent}"))
+            recorder.record(
+                JOB,
+                EmitEvent(type="Normal", reason="Recovered", message=f"{sent}", action="Recover"),
+            )
 
     recover(25)
     assert counts == {"dropped": 25 - events_module.BURST}
@@ -102,5 +107,18 @@ async def test_of_one_reason_a_job_gets_some_at_once_and_then_few():
 
 
 def test_a_long_message_is_cut_to_what_the_api_takes():
-    long = EmitEvent(type="Warning", reason="X", message="y" * 5000)
-    assert len(event_manifest(JOB, long, START)["message"]) == 1000
+    long = EmitEvent(
+        type="Warning",
+        reason="X",
+        message="y\N{GREEK SMALL LETTER THETA}" * 5000,
+        action="SetState",
+    )
+    assert 1020 < len(event_manifest(JOB, long, START, "pod")["message"].encode()) <= 1024
+
+
+async def test_an_event_names_who_did_what():
+    cluster = FakeCluster()
+    await recorded(cluster, EVENT)
+    (body,) = stored(cluster)
+    assert body["reportingComponent"] == "operator.shardwise.dev"
+    assert body["reportingInstance"] and body["action"] == "SetState"

@@ -7,18 +7,19 @@ import asyncio
 from fake_cluster import FakeCluster
 from lease_world import virtually
 
-from shardwise_operator.endpoint import AGAIN_SECONDS, RETRY_SECONDS, announce, endpoints
+from shardwise_operator.endpoint import AGAIN_SECONDS, RETRY_SECONDS, announce, endpoint_slice
 from shardwise_operator.port import ApiError
 
-KEY = ("endpoints", "system", "shardwise-coordinator")
+KEY = ("endpointslices", "system", "shardwise-coordinator-ipv4")
+OLD_KEY = ("endpoints", "system", "shardwise-coordinator")
 
 
 def body(address: str = "10.1.2.3"):
-    return endpoints("system", "shardwise-coordinator", "pod-a", address, 7070)
+    return endpoint_slice("system", "shardwise-coordinator", "pod-a", address, 7070)
 
 
 def addresses(cluster: FakeCluster) -> list[str]:
-    return [a["ip"] for s in cluster.objects[KEY]["subsets"] for a in s["addresses"]]
+    return [ip for endpoint in cluster.objects[KEY]["endpoints"] for ip in endpoint["addresses"]]
 
 
 def test_it_is_made_and_then_kept():
@@ -28,7 +29,7 @@ def test_it_is_made_and_then_kept():
         await asyncio.sleep(1)
         assert addresses(cluster) == ["10.1.2.3"]
         # A write of the leader before this one comes late.
-        await cluster.patch(*KEY, {"subsets": body("10.9.9.9")["subsets"]})
+        await cluster.patch(*KEY, {"endpoints": body("10.9.9.9")["endpoints"]})
         await asyncio.sleep(AGAIN_SECONDS)
         assert addresses(cluster) == ["10.1.2.3"]
         del cluster.objects[KEY]
@@ -43,7 +44,7 @@ def test_it_is_made_and_then_kept():
 def test_the_address_of_the_leader_before_goes():
     async def main(loop):
         cluster = FakeCluster()
-        await cluster.create("endpoints", "system", body("10.9.9.9"))
+        await cluster.create("endpointslices", "system", body("10.9.9.9"))
         loop.create_task(announce(cluster, body(), lambda: None))
         await asyncio.sleep(1)
         assert addresses(cluster) == ["10.1.2.3"]
@@ -54,7 +55,7 @@ def test_the_address_of_the_leader_before_goes():
 def test_a_refusal_is_tried_again_and_nothing_is_claimed():
     async def main(loop):
         cluster, times = FakeCluster(), []
-        cluster.refuse["patch", "endpoints"] = ApiError(403, "Forbidden", "not yet bound")
+        cluster.refuse["patch", "endpointslices"] = ApiError(403, "Forbidden", "not yet bound")
         loop.create_task(announce(cluster, body(), lambda: times.append(loop.time())))
         await asyncio.sleep(RETRY_SECONDS * 2)
         assert not times
@@ -63,3 +64,23 @@ def test_a_refusal_is_tried_again_and_nothing_is_claimed():
         assert len(times) == 1
 
     virtually(main)
+
+
+def test_a_server_without_endpoint_slices_gets_endpoints():
+    async def main(loop):
+        cluster, times = FakeCluster(), []
+        for verb in ("patch", "create"):
+            cluster.refuse[verb, "endpointslices"] = ApiError(404, "NotFound", "no such kind")
+        loop.create_task(announce(cluster, body(), lambda: times.append(loop.time())))
+        await asyncio.sleep(1)
+        (subset,) = cluster.objects[OLD_KEY]["subsets"]
+        assert [address["ip"] for address in subset["addresses"]] == ["10.1.2.3"]
+        assert len(times) == 1
+
+    virtually(main)
+
+
+def test_an_ipv6_address_has_a_slice_of_its_own():
+    six = body("fd00::1")
+    assert six["metadata"]["name"] == "shardwise-coordinator-ipv6"
+    assert six["addressType"] == "IPv6"

@@ -74,8 +74,8 @@ async def test_the_leader_says_where_it_is_and_gives_the_lease_back_last():
     task = asyncio.create_task(leading.run(stop))
     await until(lambda: leading._leads_since is not None and not leading._unready())
     assert holder(cluster) == ME
-    (subset,) = cluster.objects["endpoints", NAMESPACE, SERVICE]["subsets"]
-    assert [address["ip"] for address in subset["addresses"]] == ["10.1.2.3"]
+    (endpoint,) = cluster.objects["endpointslices", NAMESPACE, f"{SERVICE}-ipv4"]["endpoints"]
+    assert endpoint["addresses"] == ["10.1.2.3"]
     stop.set()
     assert await task == 0
     assert holder(cluster) == ""
@@ -110,4 +110,4 @@ async def test_without_a_pod_it_asks_for_no_lease():
     stop.set()
     assert await task == 0
     kinds = {kind for _, kind, _ in cluster.calls}
-    assert not kinds & {"leases", "endpoints"}
+    assert not kinds & {"leases", "endpointslices", "endpoints"}
