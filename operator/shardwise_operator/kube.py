@@ -71,9 +71,7 @@ class KubeCluster:
                 config_file=os.environ.get("KUBECONFIG") or None,
                 client_configuration=configuration,
             )
-        client: Any = ApiClient(configuration)
-        client.user_agent = USER_AGENT
-        return cls(client, count)
+        return cls(ApiClient(configuration), count)
 
     async def close(self) -> None:
         await self._client.close()
@@ -171,7 +169,7 @@ class KubeCluster:
         limits: aiohttp.ClientTimeout,
     ) -> aiohttp.ClientResponse:
         given = {key: value for key, value in (query or {}).items() if value}
-        headers = {"Accept": "application/json"}
+        headers = {"Accept": "application/json", "User-Agent": USER_AGENT}
         if content_type:
             headers["Content-Type"] = content_type
         try:

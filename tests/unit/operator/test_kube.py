@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 
 import pytest
 from aiohttp import web
@@ -115,3 +116,11 @@ def test_settings_that_cannot_be_used_end_the_process_with_2(monkeypatch, capsys
     monkeypatch.setenv("SHARDWISE_HTTP_PORT", "many")
     assert main() == 2
     assert "SHARDWISE_HTTP_PORT" in capsys.readouterr().err
+
+
+async def test_every_call_says_who_calls():
+    async with served() as (cluster, seen, _):
+        await cluster.get("pods", "ns", "x")
+        await cluster.review_token("t", "a")
+    agents = {headers["User-Agent"] for *_, headers in seen}
+    assert agents == {f"shardwise/{version('shardwise')} (operator)"}
