@@ -272,6 +272,7 @@ class Operator:
             coordinator_address=self.settings.coordinator_address,
             coordinator_name=self.settings.coordinator_host,
             certificate=self._certificate.certificate,
+            metrics_from=self.settings.metrics_from if self.settings.network_policies else None,
         )
 
 

@@ -12,7 +12,8 @@ from shardwise.coordinator.report import Cause
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateService:
-    """The headless Service that gives the workers their host names."""
+    """The headless Service that gives the workers their host names; the NetworkPolicy too, where
+    jobs get one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,7 +29,12 @@ from shardwise_operator.actions import (
 )
 from shardwise_operator.observe import CreationError, JobView
 from shardwise_operator.port import ApiError, Cluster
-from shardwise_operator.render import RenderFacts, pod_manifest, service_manifest
+from shardwise_operator.render import (
+    RenderFacts,
+    network_policy_manifest,
+    pod_manifest,
+    service_manifest,
+)
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -85,10 +90,12 @@ class Applier:
         """
         creates: list[CreatePod] = []
         deletes: list[DeletePod] = []
+        policy_error: CreationError | None = None
         for action in actions:
             match action:
                 case CreateService():
                     await self._create_service(job)
+                    policy_error = await self._create_network_policy(job, now)
                 case OpenTask() | ResizeTask() | DrainTask() | LostWorker() | CloseTask():
                     self._tell(job, action)
                 case DeletePod():
@@ -100,6 +107,8 @@ class Applier:
                 case CreatePod():
                     creates.append(action)
         await self._delete_pods(job, deletes)
+        if policy_error is not None:  # No worker runs open to all where it is to be closed.
+            return (policy_error,)
         return await self._create_pods(job, creates, now)
 
     def _tell(
@@ -131,6 +140,21 @@ class Applier:
             if error.status not in (403, 409, 422):
                 raise
             log.info("service %s/%s was not created: %s", job.namespace, job.name, error)
+
+    async def _create_network_policy(self, job: JobView, now: datetime) -> CreationError | None:
+        metrics_from = self._facts().metrics_from
+        if metrics_from is None:
+            return None
+        manifest = network_policy_manifest(job, metrics_from)
+        try:
+            await self._cluster.create("networkpolicies", job.namespace, manifest)
+        except ApiError as error:
+            if error.status == 409 and error.reason == "AlreadyExists":  # Named by the uid: ours.
+                return None
+            if error.status in (400, 403, 404, 422):
+                return creation_error(f"networkpolicy {manifest['metadata']['name']}", error, now)
+            raise
+        return None
 
     async def _delete(self, kind: str, namespace: str, name: str, uid: str) -> None:
         try:

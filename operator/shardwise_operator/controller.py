@@ -127,10 +127,11 @@ class Controller:
             observed, decision = await self._decide(key, raw)
         memo = self._memos[key]
         errors = await self._applier.apply(observed.job, decision.actions, observed.now)
-        memo.service |= any(isinstance(action, CreateService) for action in decision.actions)
-        if errors:
+        if errors:  # The NetworkPolicy's perhaps: it is made again with the pods.
             memo.errors = errors
             decision = decide(replace(observed, creation_errors=errors))
+        else:
+            memo.service |= any(isinstance(action, CreateService) for action in decision.actions)
         self._explain(key, memo, decision)
         postponed_seconds = await self._write(key, observed.job, decision, memo)
         return _earliest(

@@ -37,6 +37,7 @@ _PREFIXES: Mapping[str, str] = {
     "events": "/api/v1",
     "endpoints": "/api/v1",
     "endpointslices": "/apis/discovery.k8s.io/v1",
+    "networkpolicies": "/apis/networking.k8s.io/v1",
     "leases": "/apis/coordination.k8s.io/v1",
     names.PLURAL: f"/apis/{names.GROUP}/{names.VERSION}",
 }

@@ -29,5 +29,9 @@ POD_SELECTOR = f"{MANAGED_BY}={MANAGER},{APP_NAME}={WORKER}"
 CONTAINER = "trainer"
 
 
+def network_policy_name(uid: str) -> str:
+    return f"shardwise-{uid}"
+
+
 def pod_name(job: str, index: int) -> str:
     return f"{job}-{index}"

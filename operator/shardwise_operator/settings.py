@@ -5,6 +5,7 @@ The chart sets these variables. Nothing else in the operator reads the environme
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -39,6 +40,10 @@ class Settings:
     trainer_image: str = "shardwise-trainer:latest"
     """The workers' image where a job names none."""
     trainer_pull_policy: str = "IfNotPresent"
+    network_policies: bool = False
+    """Each job gets a NetworkPolicy of its own."""
+    metrics_from: tuple[Mapping[str, Any], ...] = ()
+    """NetworkPolicyPeers that may read the workers' metrics; a JSON list."""
     coordinator_service: str = ""
     """The name that workers reach the coordinator by."""
     coordinator_port: int = 7070
@@ -100,6 +105,19 @@ def _namespaces(text: str) -> tuple[str, ...]:
     return tuple(sorted({name.strip() for name in text.split(",") if name.strip()}))
 
 
+def _switch(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError("true or false")
+    return text.lower() == "true"
+
+
+def _peers(text: str) -> tuple[Mapping[str, Any], ...]:
+    found = json.loads(text)
+    if not isinstance(found, list) or not all(isinstance(peer, dict) for peer in found):
+        raise ValueError("a JSON list of NetworkPolicyPeers")
+    return tuple(found)
+
+
 def _port(text: str) -> int:
     port = int(text)
     if not 0 <= port <= 65535:
@@ -139,6 +157,8 @@ _CONVERTERS: Mapping[str, Callable[[str], Any]] = {
     "lease_retry_seconds": _positive,
     "trainer_image": str,
     "trainer_pull_policy": str,
+    "network_policies": _switch,
+    "metrics_from": _peers,
     "coordinator_service": str,
     "coordinator_port": _port,
     "http_port": _port,

@@ -36,6 +36,12 @@ MATRIX = {
         "operator.tolerations[0].key=spot",
         "imagePullSecrets[0].name=registry",
     ],
+    "no network policies": ["networkPolicy.enabled=false"],
+    "network policies with egress": [
+        "networkPolicy.egress.enabled=true",
+        "networkPolicy.coordinatorFrom[0].ipBlock.cidr=10.0.0.0/16",
+        "networkPolicy.metricsFrom=null",
+    ],
     "another name": ["fullnameOverride=training"],
 }
 # What the operator calls, and no more; a new right here needs a line of code that uses it.
@@ -44,6 +50,7 @@ JOB_RIGHTS = {
     ("shardwise.dev", "optimizationjobs/status"): {"patch"},
     ("", "pods"): {"get", "list", "watch", "create", "delete"},
     ("", "services"): {"create"},
+    ("networking.k8s.io", "networkpolicies"): {"create"},
     ("", "configmaps"): {"get"},
     ("", "events"): {"create", "patch"},
 }

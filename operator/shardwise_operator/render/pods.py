@@ -35,6 +35,8 @@ class RenderFacts:
     coordinator_name: str
     certificate: str
     """The coordinator's certificate, PEM: workers trust it and no other."""
+    metrics_from: tuple[Mapping[str, Any], ...] | None = None
+    """NetworkPolicyPeers that may read workers' metrics; None where jobs get no NetworkPolicy."""
 
 
 def owner_reference(job: JobView) -> dict[str, Any]:
