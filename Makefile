@@ -9,7 +9,7 @@ TORCH := torch==2.13.0
 TORCH_INDEX_URL ?=
 WORKERS ?= 4
 
-.PHONY: help setup demo test check unit local observability chaos nightly chart cluster cluster-prometheus bench bench-compression recovery generate format lock clean
+.PHONY: help setup demo test check unit local observability chaos nightly chart cluster cluster-oldest cluster-prometheus bench bench-compression recovery generate format lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -50,7 +50,7 @@ chaos: $(STAMP) ## all the faults that the promise says, on processes of this ma
 	SHARDWISE_CHAOS=full $(BIN)/python -m pytest tests/local/test_chaos.py tests/local/test_network.py \
 		tests/local/test_same_bytes.py
 
-nightly: $(STAMP) ## the protocol and the decisions against 10,000 random histories
+nightly: $(STAMP) cluster-oldest ## the protocol and the decisions against 10,000 random histories; a job on v1.20
 	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest --timeout 7200 \
 		tests/unit/coordinator/test_group_machine.py tests/unit/operator/test_decide_machine.py
 
@@ -59,6 +59,9 @@ chart: $(STAMP) ## the Helm chart, rendered by the real helm
 
 cluster: $(STAMP) ## a real two-node Kubernetes, real images, the chart installed (needs root)
 	$(BIN)/python -m pytest tests/cluster
+
+cluster-oldest: $(STAMP) ## of these, install and run a job on Debian's Kubernetes v1.20, which is built once
+	KUBE_LAB_SERVERS=debian $(BIN)/python -m pytest tests/cluster -m every_version
 
 cluster-prometheus: $(STAMP) ## a real Prometheus on that cluster, every panel
 	$(BIN)/python -m pytest tests/cluster/test_prometheus.py

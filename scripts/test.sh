@@ -3,7 +3,8 @@
 # no other from being run; the last line tells of all.
 #   scripts/test.sh [PYTEST-OPTIONS]
 #
-# The tests on a real cluster wait for it more than they compute, so they run beside the others. What
+# The tests on a real cluster run on the servers of tests/cluster/rig/servers.py, then, where
+# KUBE_LAB_OLDER_ASSETS names a folder of older ones, those marked `every_version` on these. They wait for it more than they compute, so they run beside the others. What
 # they say comes when they have ended; meanwhile it is in out/cluster.log. Those of faults, which are
 # about time, have the machine to themselves.
 set -euo pipefail
@@ -22,7 +23,21 @@ part() { # NAME COMMAND...
   "$@" || failed+=("$name")
   ended "$name" "$from"
 }
-tests() { .venv/bin/python -m pytest --durations=10 "$@"; }
+pytest=(.venv/bin/python -m pytest --durations=10)
+tests() { "${pytest[@]}" "$@"; }
+cluster() { # on each of the versions, one after the other
+  local running status=0
+  trap 'kill "$running" 2>/dev/null && wait "$running"; exit 130' TERM
+  "${pytest[@]}" tests/cluster "$@" & running=$!
+  wait "$running" || status=1
+  if [[ ${KUBE_LAB_OLDER_ASSETS:-} ]]; then
+    KUBEBUILDER_ASSETS=$KUBE_LAB_OLDER_ASSETS "${pytest[@]}" tests/cluster -m every_version "$@" & running=$!
+    wait "$running" || status=1
+  else
+    echo 'an older Kubernetes: not run; KUBE_LAB_OLDER_ASSETS names no folder of its servers'
+  fi
+  return "$status"
+}
 report() {
   if [[ $beside ]]; then # interrupted: the nodes would go on without their tests
     kill "$beside" 2>/dev/null && wait "$beside" 2>/dev/null || true
@@ -30,17 +45,19 @@ report() {
   fi
   printf '\n== %d s in all\n' $((SECONDS - started))
   ((${#times[@]} == 0)) || printf '%s\n' "${times[@]}"
+  [[ ! -s $log ]] || grep -E '^(cluster|servers|NetworkPolicies|an older Kubernetes): ' "$log" || true
 }
 trap report EXIT
 trap 'exit 130' INT TERM # a pytest that is interrupted ends as if its tests had failed
 
+mkdir -p out
+rm -f "$log" # of an earlier run
 part check make --no-print-directory check
 part data .venv/bin/python -m shardwise.examples.datasets fashion-mnist shakespeare
 
 begins "cluster, beside the next ones"
 from=$SECONDS
-mkdir -p out
-tests tests/cluster "$@" >"$log" 2>&1 &
+cluster "$@" >"$log" 2>&1 &
 beside=$!
 for name in unit chart observability; do
   part $name tests tests/$name "$@"

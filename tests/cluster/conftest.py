@@ -2,13 +2,17 @@
 
 `KUBECONFIG` set beforehand uses that cluster (kind, k3d) and leaves it as it was found; there,
 SHARDWISE_OPERATOR_IMAGE and SHARDWISE_TRAINER_IMAGE name images that its nodes can get. Without it
-the rig brings up two nodes of its own, or takes those that it left running.
+the rig brings up two nodes of its own, or takes those that it left running. Which Kubernetes they
+run is said in rig/servers.py; KUBE_LAB_NETWORK_POLICIES names a program that makes them enforce
+NetworkPolicies (called with `start` and `stop`).
 """
 
 from __future__ import annotations
 
+import json
 import os
 import platform
+import subprocess
 import sys
 import time
 import uuid
@@ -27,16 +31,26 @@ import slow  # noqa: E402
 from images import Image, build, load  # noqa: E402
 from jobs import local_result  # noqa: E402
 from kubectl import Kubectl  # noqa: E402
+from operators import on_rig  # noqa: E402
 from progress import call, say  # noqa: E402
+from tools import tool  # noqa: E402
 
 RUN = Path("/run/kube-lab")
 SYSTEM = "shardwise-system"
 TEST_SECONDS = 900
 UP_SECONDS = 1800
-"""For the cluster; with Kubernetes to be built, about seven minutes of a quiet machine."""
+"""For the cluster; with v1.20 to be built, about seven minutes of a quiet machine."""
+ENFORCER = "KUBE_LAB_NETWORK_POLICIES"
+ENFORCER_SECONDS = 60
 FIRST_SECONDS = 5400
 """The first test pays for the cluster and the images."""
 _facts: dict[str, str] = {}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "every_version: also run on older versions of Kubernetes (see scripts/test.sh)"
+    )
 
 
 @pytest.hookimpl(wrapper=True)
@@ -66,8 +80,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.line(f"{name}: {value}")
 
 
-def _rig(*arguments: str) -> None:
-    call([str(RIG / "cluster"), *arguments], UP_SECONDS)
+def _rig(*arguments: str) -> str:
+    return call([str(RIG / "cluster"), *arguments], UP_SECONDS)
+
+
+def _running(kubeconfig: Path) -> bool:
+    """Whether the rig's nodes are there, of the Kubernetes that is asked for."""
+    if not kubeconfig.exists() or not _answers(kubeconfig):
+        return False
+    printed = call([sys.executable, str(RIG / "servers.py")], UP_SECONDS)
+    return (RUN / "kubelet").resolve() == Path(printed.split()[-1], "kubelet").resolve()
 
 
 def _answers(kubeconfig: Path) -> bool:
@@ -82,7 +104,7 @@ def cluster() -> Iterator[Kubectl]:
     started = False
     if given:
         kubeconfig = Path(given)
-    elif running.exists() and _answers(running):
+    elif _running(running):
         kubeconfig = running
     elif os.geteuid() or not Path("/etc/debian_version").exists() or platform.system() != "Linux":
         pytest.skip("the rig needs root on Debian; or set KUBECONFIG to a cluster")
@@ -90,13 +112,15 @@ def cluster() -> Iterator[Kubectl]:
         before = time.monotonic()
         say("starting two nodes")
         _rig("down")
-        _rig("up", "2")
+        for line in _rig("up", "2").splitlines():
+            if line.startswith("servers: "):
+                _facts["servers"] = line.removeprefix("servers: ")
         started, kubeconfig = True, running
         _facts["start"] = f"{time.monotonic() - before:.0f} s"
     kubectl = Kubectl(kubeconfig)
-    nodes = kubectl.list("nodes")
-    version = nodes[0]["status"]["nodeInfo"]["kubeletVersion"]
-    _facts["cluster"] = f"Kubernetes {version}, {len(nodes)} nodes"
+    version = json.loads(kubectl.run("get", "--raw", "/version").stdout)["gitVersion"]
+    _facts["cluster"] = f"Kubernetes {version}, {len(kubectl.list('nodes'))} nodes"
+    say(_facts["cluster"])
     yield kubectl
     if started and not os.environ.get("SHARDWISE_KEEP_CLUSTER"):
         say("stopping the nodes")
@@ -161,6 +185,36 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Future[str
 
     with ThreadPoolExecutor(1) as pool:
         yield pool.submit(run)
+
+
+@pytest.fixture
+def policed(release: Kubectl) -> Iterator[None]:
+    """NetworkPolicies are enforced on the rig's nodes."""
+    on_rig(release)
+    program = os.environ.get(ENFORCER)
+    if not program:
+        _facts["NetworkPolicies"] = f"not enforced: {ENFORCER} names no program that does"
+        pytest.skip(f"{ENFORCER} names no program that enforces NetworkPolicies on the rig")
+
+    def enforcer(verb: str) -> None:
+        environment = {**release.environment(), "KUBECTL": str(tool("kubectl"))}
+        done = subprocess.run(
+            [program, verb],
+            env=environment,
+            # What it starts keeps no pipe of ours open.
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=ENFORCER_SECONDS,
+            check=False,
+        )
+        assert not done.returncode, f"{program} {verb} exits with {done.returncode}"
+
+    enforcer("start")
+    try:
+        _facts["NetworkPolicies"] = f"enforced by {program}"
+        yield
+    finally:
+        enforcer("stop")
 
 
 @pytest.fixture

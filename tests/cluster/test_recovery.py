@@ -61,6 +61,7 @@ def pod_uids(namespace: Kubectl, name: str) -> set[str]:
     return {pod["metadata"]["uid"] for pod in namespace.pods(name)}
 
 
+@pytest.mark.every_version
 def test_workers_are_deleted_and_killed(namespace: Kubectl, undisturbed: Future[str]) -> None:
     slow.start(namespace, "hurt", workers={"min": 2})
     trains_on(namespace, "hurt", 4, {}, "all train")

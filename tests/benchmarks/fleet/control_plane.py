@@ -1,6 +1,6 @@
 """A Kubernetes control plane of its own: etcd and an API server on free ports, and nothing else.
 
-The API server is the one that the cluster tests' rig builds. No controllers, no nodes: whatever
+The API server is the one that the cluster tests' rig takes. No controllers, no nodes: whatever
 runs here runs in the processes of the benchmark.
 """
 
@@ -11,6 +11,7 @@ import os
 import socket
 import ssl
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -47,20 +48,26 @@ class ControlPlane:
 
     def __enter__(self) -> ControlPlane:
         store, peer, port = free_port(), free_port(), free_port()
+        rig = ROOT / "tests" / "cluster" / "rig" / "servers.py"
+        binaries = _call(sys.executable, str(rig), seconds=BUILD_SECONDS).strip()
+        etcd = Path(binaries, "etcd")
         key, tokens = self._folder / "sa.key", self._folder / "tokens.csv"
         _call("openssl", "genrsa", "-out", str(key), "2048")
         tokens.write_text(f"{TOKEN},admin,admin,system:masters\n")
         self._start(
             "etcd",
-            *("etcd", "--data-dir", str(self._folder / "etcd"), "--unsafe-no-fsync"),
+            *(
+                str(etcd) if etcd.exists() else "etcd",
+                "--data-dir",
+                str(self._folder / "etcd"),
+                "--unsafe-no-fsync",
+            ),
             f"--listen-client-urls=http://127.0.0.1:{store}",
             f"--advertise-client-urls=http://127.0.0.1:{store}",
             f"--listen-peer-urls=http://127.0.0.1:{peer}",
             f"--initial-advertise-peer-urls=http://127.0.0.1:{peer}",
             f"--initial-cluster=default=http://127.0.0.1:{peer}",
         )
-        build = ROOT / "tests" / "cluster" / "rig" / "build-kubernetes"
-        binaries = _call(str(build), seconds=BUILD_SECONDS).strip()
         self._start(
             "apiserver",
             f"{binaries}/kube-apiserver",
