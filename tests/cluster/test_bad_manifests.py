@@ -33,8 +33,9 @@ REFUSED = {
     "unknown partition": (job("cut", partition="rows"), "partition"),
     "unknown field": (job("unknown-field", epoch=3), "epoch"),
 }
-# What a server with CEL answers to, and the operator where there is none: the job's name, then
-# the reason, the field that the message names, and a word of the remedy.
+CEL_SINCE = (1, 25)
+# What `kubectl apply` answers to on a server with CEL, and the operator where there is none: the
+# job's name, then the reason, the field that the message names, and a word of the remedy.
 TOLD = {
     "more workers than shards": (
         job("too-many", workers=9),
@@ -109,6 +110,7 @@ def test_is_refused_at_once(applied, mistake: str) -> None:
 def test_is_refused_or_told_of_with_the_remedy(applied, mistake: str) -> None:
     kubectl, refusals = applied
     manifest, reason, field, remedy = TOLD[mistake]
+    assert (mistake in refusals) is (kubectl.version() >= CEL_SINCE)
     if mistake in refusals:
         assert field in refusals[mistake] and remedy in refusals[mistake]
         return

@@ -133,6 +133,11 @@ class Kubectl:
     def apply(self, manifest: Any, check: bool = True) -> subprocess.CompletedProcess[str]:
         return self.run("apply", "-f", "-", input=json.dumps(manifest), check=check)
 
+    def version(self) -> tuple[int, int]:
+        """The server's, such as (1, 37)."""
+        said = json.loads(self.run("get", "--raw", "/version").stdout)
+        return int(said["major"]), int(said["minor"].rstrip("+"))
+
     def get(self, kind: str, name: str) -> dict[str, Any] | None:
         """The object, or None where there is none."""
         done = self.run("get", kind, name, "--output=json", "--ignore-not-found")
