@@ -20,7 +20,7 @@ from shardwise.api.types import split_trainer
 from shardwise.coordinator import (
     Assignment,
     Coordinator,
-    Hello,
+    Credential,
     Identity,
     PoolAssignment,
     Refused,
@@ -172,14 +172,14 @@ class Coordination:
         self._asked.pop(uid, None)
         self._settles.pop(uid, None)
 
-    async def authenticate(self, hello: Hello) -> Identity:
-        """Whose hello this is.
+    async def authenticate(self, credential: Credential) -> Identity:
+        """Whose connection this is.
 
         Raises:
             Refused: the token is of no living worker pod.
             ApiError: the API server could not be asked; the worker is to try again.
         """
-        review = await self._cluster.review_token(hello.token, TOKEN_AUDIENCE)
+        review = await self._cluster.review_token(credential.token, TOKEN_AUDIENCE)
         if not review.get("authenticated") or TOKEN_AUDIENCE not in (review.get("audiences") or ()):
             raise Refused(REFUSED_WORKER, "the token is not valid for the coordinator")
         user = review.get("user") or {}

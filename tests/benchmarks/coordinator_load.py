@@ -19,7 +19,7 @@ import sys
 import time
 from pathlib import Path
 
-from shardwise.coordinator import Assignment, Coordinator, Hello, Identity
+from shardwise.coordinator import Assignment, Coordinator, Credential, Hello, Identity
 from shardwise.coordinator.protocol import (
     MAX_LINE,
     Ack,
@@ -58,8 +58,8 @@ async def serve(groups: int, workers: int, seconds: float) -> dict[str, object]:
         report = coordinator.report(task)
         return "none" if report is None else report.state
 
-    async def authenticate(hello: Hello) -> Identity:
-        return Identity(task=hello.token, worker=hello.worker, index=hello.index)
+    async def authenticate(credential: Credential) -> Identity:
+        return Identity(task=credential.token, worker=None, index=None)
 
     coordinator = Coordinator(
         authenticate=authenticate, on_change=changed, detection_seconds=PATIENCE_SECONDS

@@ -8,7 +8,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
-from shardwise.coordinator import Coordinator, Identity, Refused
+from shardwise.coordinator import Coordinator, Credential, Identity, Refused
 from shardwise.coordinator.admission import Authenticate
 from shardwise.coordinator.protocol import (
     Ack,
@@ -27,12 +27,16 @@ TASK = "default/digits"
 Kind = TypeVar("Kind", bound=Message)
 
 
-async def authenticate(hello: Hello) -> Identity:
-    if hello.token == "wrong":
+async def authenticate(credential: Credential) -> Identity:
+    """A token is a worker's name, or `secret` for all."""
+    if credential.token == "wrong":
         raise Refused("RefusedWorker", "the token is not of this job")
-    if hello.token == "down":
+    if credential.token == "down":
         raise ConnectionError("no API server")
-    return Identity(task=TASK, worker=hello.worker, index=hello.index)
+    if credential.token.startswith("w-"):
+        index = int(credential.token.removeprefix("w-"))
+        return Identity(task=TASK, worker=credential.token, index=index)
+    return Identity(task=TASK, worker=None, index=None)
 
 
 def back(hello: Callable[..., Hello], index: int) -> Hello:

@@ -6,11 +6,10 @@ import asyncio
 
 import pytest
 
-from shardwise.coordinator import Identity, admission, service
+from shardwise.coordinator import Credential, Identity, admission, service
 from shardwise.coordinator.protocol import (
     Finished,
     Generation,
-    Hello,
     KeyValue,
     Refusal,
     Welcome,
@@ -67,7 +66,7 @@ async def test_an_authenticator_that_is_down_gives_no_verdict(
 async def test_a_silent_connection_is_dropped(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(admission, "HELLO_SECONDS", 0.05)
+    monkeypatch.setattr(admission, "TOKEN_SECONDS", 0.05)
     client = await server.connect()
     assert await client.ended()
 
@@ -129,7 +128,7 @@ async def test_a_slow_authentication_does_not_bring_an_older_connection_back(
 ) -> None:
     slow = asyncio.Event()
 
-    async def by_turns(said: Hello) -> Identity:
+    async def by_turns(said: Credential) -> Identity:
         if said.token == "slow":
             await slow.wait()
         return await authenticate(said)
@@ -137,7 +136,7 @@ async def test_a_slow_authentication_does_not_bring_an_older_connection_back(
     async with serving(authenticate=by_turns) as server:
         server.coordinator.open_task(assignment(1))
         older = await server.connect(hello(0, token="slow"))
-        await until(lambda: len(server.coordinator._handlers) == 1)
+        await until(lambda: len(server.coordinator._door._tasks) == 1)
         newer = await server.joins(hello(0))
         slow.set()
         assert await older.ended()

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from shardwise.coordinator import connection
+from shardwise.coordinator import connection, group
 from shardwise.coordinator.protocol import (
     Bye,
     Finished,
@@ -125,6 +125,7 @@ async def test_a_stuck_worker_holds_nobody_up(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(connection, "OUTGOING_LIMIT", 1 << 20)
+    monkeypatch.setattr(group, "RELAY_BYTES", 1 << 30)
     server.coordinator.open_task(assignment(2))
     clients = await server.trained(hello, 2)
     clients[1].writer.transport.pause_reading()  # type: ignore[attr-defined]
@@ -146,11 +147,12 @@ async def test_a_worker_that_takes_nothing_in_is_dropped_in_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(connection, "SEND_SECONDS", 0.1)
+    monkeypatch.setattr(group, "RELAY_BYTES", 1 << 30)
     server.coordinator.open_task(assignment(2))
     clients = await server.trained(hello, 2)
     clients[1].writer.transport.pause_reading()  # type: ignore[attr-defined]
-    entry = KeyValue(generation=1, key="k", value=bytes(700_000))
-    for _ in range(8):
+    entry = KeyValue(generation=1, key="k", value=bytes(350_000))
+    for _ in range(16):
         clients[0].send(entry)
     message: Message = entry
     while isinstance(message, KeyValue):

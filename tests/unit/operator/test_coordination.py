@@ -9,14 +9,14 @@ import pytest
 from fake_cluster import FakeCluster
 from operator_world import manifest
 
-from shardwise.coordinator import Coordinator, Hello, Identity, PoolAssignment, Refused
+from shardwise.coordinator import Coordinator, Credential, Identity, PoolAssignment, Refused
 from shardwise_operator import names
 from shardwise_operator.actions import DrainTask, LostWorker, OpenTask, ResizeTask
 from shardwise_operator.coordination import POD_NAME, POD_UID, Coordination
 from shardwise_operator.observe import Asked, job_view
 from shardwise_operator.port import ApiError
 
-HELLO = Hello(token="secret", worker="digits-1", index=1, fingerprint={})
+HELLO = Credential(token="secret")
 
 
 def review(**changes):

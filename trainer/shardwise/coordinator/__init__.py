@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shardwise.coordinator.admission import Authenticate, Identity
+from shardwise.coordinator.admission import Authenticate, Credential, Identity
 from shardwise.coordinator.protocol import Hello, ProtocolError, Refused
 from shardwise.coordinator.report import (
     Assignment,
@@ -25,6 +25,7 @@ __all__ = [
     "Cause",
     "CheckpointState",
     "Coordinator",
+    "Credential",
     "Failure",
     "Hello",
     "Identity",

@@ -1,6 +1,7 @@
-"""What may come in on a connection: a hello first, of somebody known, then a worker's messages.
+"""What may come in on a connection: a token first, of somebody known, then a worker's messages.
 
-What becomes of who was let in is the service's.
+Nothing but the token is looked at before it is known whose it is. What becomes of who was let in is
+the service's.
 """
 
 from __future__ import annotations
@@ -8,16 +9,27 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from shardwise.coordinator.connection import Connection
 from shardwise.coordinator.protocol import PROTOCOL, FromWorker, Hello, ProtocolError, Refused
 
 log = logging.getLogger(__name__)
 
+TOKEN_SECONDS = 5.0
+"""How long a connection may take to show its token, TLS handshake aside."""
 HELLO_SECONDS = 10.0
-"""How long a connection may take to say hello, TLS handshake aside."""
+"""How long the rest of its hello may take."""
 AUTHENTICATE_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credential:
+    """What a connection is known by."""
+
+    token: str = field(repr=False)
+    place: str = ""
+    """Where it comes from, as `crowd.place` has it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,19 +37,49 @@ class Identity:
     """Whom an authenticated connection belongs to."""
 
     task: str
-    worker: str
-    index: int
+    worker: str | None
+    """None: the token is that of all workers of the task, and each is who it says it is."""
+    index: int | None
 
 
-Authenticate = Callable[[Hello], Awaitable[Identity]]
+Authenticate = Callable[[Credential], Awaitable[Identity]]
 
 
-async def first_hello(connection: Connection) -> Hello | None:
+async def first_token(connection: Connection) -> str | None:
     """What the connection begins with; None where it ends without a word.
 
     Raises:
         ProtocolError: it is no hello.
-        Refused: it is of another release.
+        TimeoutError: it does not come.
+    """
+    async with asyncio.timeout(TOKEN_SECONDS):
+        return await connection.token()
+
+
+async def identified(credential: Credential, authenticate: Authenticate) -> Identity | None:
+    """Whose it is; None where that cannot be known now.
+
+    Raises:
+        Refused: it is of nobody.
+    """
+    try:
+        async with asyncio.timeout(AUTHENTICATE_SECONDS):
+            return await authenticate(credential)
+    except Refused:
+        raise
+    except Exception as error:  # noqa: BLE001
+        # The caller's code, which may ask a server that is down. The worker is not at fault:
+        # without a verdict it tries again.
+        log.warning("a connection of %s could not be authenticated: %r", credential.place, error)
+        return None
+
+
+async def first_hello(connection: Connection, identity: Identity) -> Hello | None:
+    """The hello of whom the token has shown; None where the connection ends before.
+
+    Raises:
+        ProtocolError: it is no hello.
+        Refused: it is of another release, or of somebody else than its token.
         TimeoutError: it does not come.
     """
     async with asyncio.timeout(HELLO_SECONDS):
@@ -52,32 +94,14 @@ async def first_hello(connection: Connection) -> Hello | None:
             f"the worker speaks protocol {hello.protocol}, the coordinator {PROTOCOL}: "
             "use images of one release",
         )
-    return hello
-
-
-async def identified(hello: Hello, authenticate: Authenticate) -> Identity | None:
-    """Whose hello it is; None where that cannot be known now.
-
-    Raises:
-        Refused: it is of nobody, or of somebody else.
-    """
-    try:
-        async with asyncio.timeout(AUTHENTICATE_SECONDS):
-            identity = await authenticate(hello)
-    except Refused:
-        raise
-    except Exception:
-        # The caller's code, which may ask a server that is down. The worker is not at fault:
-        # without a verdict it tries again.
-        log.warning("%s could not be authenticated", hello.worker, exc_info=True)
-        return None
-    if (identity.worker, identity.index) != (hello.worker, hello.index):
+    shared = (identity.worker, identity.index) == (None, None)
+    if not shared and (identity.worker, identity.index) != (hello.worker, hello.index):
         raise Refused(
             "RefusedWorker",
             f"the worker says it is {hello.worker}, index {hello.index}, but its token is of "
             f"{identity.worker}, index {identity.index}",
         )
-    return identity
+    return hello
 
 
 def from_worker(message: object) -> FromWorker:

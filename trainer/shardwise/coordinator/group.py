@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from shardwise.api.conditions import REFUSED_WORKER
 from shardwise.coordinator import waiting
 from shardwise.coordinator.adoption import Adoption
 from shardwise.coordinator.checks import fingerprint_difference
@@ -56,7 +57,10 @@ RESEAT_SECONDS = 3.0
 """How long the rest of a group is waited for that comes back after all its connections ended."""
 MESSAGE_LENGTH = 1000
 DETAIL_LENGTH = 8000
-_REASON = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}")
+RELAY_BYTES = 4 << 20
+"""That a member may put into one generation's store: each of them goes to all."""
+_REASON = re.compile(r"[A-Z][A-Za-z]{0,62}")
+"""As a condition's reason is."""
 
 
 class Group:
@@ -111,7 +115,11 @@ class Group:
         return self._settled(now)
 
     def received(self, worker: str, message: FromWorker, now: float) -> list[Action]:
-        """A worker has sent a message on its current connection."""
+        """A worker has sent a message on its current connection.
+
+        Raises:
+            Refused: no worker of ours does so.
+        """
         seat = self._seats.get(worker)
         if seat is None or self.ended:
             return [Send(worker, Bye())] if isinstance(message, Finished | Failed) else []
@@ -121,7 +129,7 @@ class Group:
             case Ack():
                 self._acked(seat, message, now)
             case KeyValue():
-                self._relay(message)
+                self._relay(seat, message)
             case Fault() | Suspect():
                 self._doubt(seat, message, now)
             case Pulse():
@@ -136,6 +144,13 @@ class Group:
                 self._done(seat, message)
             case Failed():
                 self._failed(seat, message)
+        return self._settled(now)
+
+    def refuse(self, worker: str, message: str, now: float) -> list[Action]:
+        """A member does what no worker of ours does, for as long as it lives: the task fails."""
+        if worker in self._seats and not self.ended:
+            text = _line(f"{worker} was refused: {message}", MESSAGE_LENGTH)
+            self._generations.fail(Failure(reason=REFUSED_WORKER, message=text, worker=worker))
         return self._settled(now)
 
     def disconnected(self, worker: str, now: float) -> list[Action]:
@@ -405,12 +420,21 @@ class Group:
             generations.trouble.fault(seat.worker, None, "it left for an older generation")
             generations.broke(now)
 
-    def _relay(self, message: KeyValue) -> None:
+    def _relay(self, seat: Seat, message: KeyValue) -> None:
         running = self._generations.running
-        if running is not None and message.generation == running.number:
-            for worker in running.members:
-                if worker in self._seats:
-                    self._generations.send(worker, message)
+        if running is None or message.generation != running.number:
+            return
+        size = running.relayed.get(seat.worker, 0) + len(message.key) + len(message.value)
+        if size > RELAY_BYTES:
+            raise Refused(
+                REFUSED_WORKER,
+                f"it puts {size} bytes into the store of generation {running.number}, more than "
+                f"{RELAY_BYTES}",
+            )
+        running.relayed[seat.worker] = size
+        for worker in running.members:
+            if worker in self._seats:
+                self._generations.send(worker, message)
 
     def _doubt(self, seat: Seat, message: Fault | Suspect, now: float) -> None:
         """A worker's exchange broke, or takes too long."""
@@ -427,7 +451,8 @@ class Group:
         ):
             if isinstance(message, Fault):
                 text = _line(message.message, MESSAGE_LENGTH // 2)
-                generations.trouble.fault(seat.worker, message.peer, text)
+                peer = message.peer if message.peer in running.members else None
+                generations.trouble.fault(seat.worker, peer, text)
                 generations.broke(now)
             else:
                 generations.watch.suspect(seat.worker, message.step, now)

@@ -49,6 +49,8 @@ class Round:
     acks: dict[str, Ack] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
     """Members that need not be there any more: they have left, or are done."""
+    relayed: dict[str, int] = field(default_factory=dict)
+    """Bytes that each member has put into its store."""
 
     @property
     def missing(self) -> tuple[str, ...]:

@@ -1,9 +1,11 @@
 """The messages between workers and coordinator, and their form on the wire.
 
 One message is one line of JSON: `{"type": "ack", "generation": 3, ...}`, keys in camelCase, at
-most 1 MiB. Both sides read and write through this module only. `decode` checks every field, so
-whoever holds a message may rely on its types; keys that it does not know are passed over, so that
-a newer side may say more. Numbers of steps, generations and indices are never negative.
+most 1 MiB, and 512 KiB from a worker. Both sides read and write through this module only. `decode`
+checks every field, so whoever holds a message may rely on its types and on the bounds of its
+annotations; keys that it does not know are passed over, so that a newer side may say more. Numbers
+of steps, generations and indices are never negative. A hello begins with its type and its token:
+the coordinator reads no further before it knows whose token that is.
 
 No I/O happens here, and nothing beyond the standard library is imported.
 """
@@ -13,13 +15,23 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, TypeAlias, cast, get_args
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, cast, get_args
 
-from shardwise.coordinator.codec import ProtocolError, from_json, json_type, to_json
+from shardwise.coordinator.codec import (
+    AtMost,
+    Between,
+    Cut,
+    Plain,
+    ProtocolError,
+    from_json,
+    json_type,
+    to_json,
+)
 from shardwise.coordinator.report import Assignment
 
 __all__ = [
     "MAX_LINE",
+    "MAX_WORKER_LINE",
     "PROTOCOL",
     "Ack",
     "Activity",
@@ -56,6 +68,8 @@ __all__ = [
 PROTOCOL = 3
 MAX_LINE = 1 << 20
 """Longest line in bytes, its newline included."""
+MAX_WORKER_LINE = 512 << 10
+"""Longest line that a worker may send."""
 
 Phase = Literal["loading", "ready", "forming", "training", "finishing"]
 """Where a worker stands.
@@ -66,7 +80,20 @@ and its `finished` is sent or soon will be.
 """
 Activity = Literal["loading", "waiting", "computing", "exchanging", "finishing"]
 """What a worker's main thread was doing at its last beat."""
-Scalar: TypeAlias = str | int | float
+
+# Bounds of what a worker says. They are far above what ours do: the longest name in Kubernetes has
+# 253 characters, a step of a microsecond takes 2**40 of them twelve days.
+Name: TypeAlias = Annotated[str, AtMost(253)]
+Key: TypeAlias = Annotated[str, AtMost(512)]
+Line: TypeAlias = Annotated[str, Cut(2048)]
+Step: TypeAlias = Annotated[int, AtMost(2**40)]
+Index: TypeAlias = Annotated[int, AtMost(2**31 - 1)]
+Seconds: TypeAlias = Annotated[float, Between(0.0, 1e9)]
+Figures: TypeAlias = Annotated[Mapping[str, float], Cut(64)]
+Spent: TypeAlias = Annotated[Mapping[str, Seconds], Cut(16)]
+Result: TypeAlias = Annotated[Mapping[str, Any], Plain(depth=8, values=20_000, text=4096)]
+Scalar: TypeAlias = Annotated[str, AtMost(1024)] | int | float
+Fingerprint: TypeAlias = Annotated[Mapping[str, Scalar], AtMost(64)]
 
 
 class Refused(Exception):  # noqa: N818 - the name that callers raise it by
@@ -97,8 +124,8 @@ class Member:
 class Ended:
     """The result of one task of a pool, told again."""
 
-    task: str
-    result: Mapping[str, Any]
+    task: Key
+    result: Result
 
 
 # From a worker to the coordinator.
@@ -114,25 +141,25 @@ class Hello:
 
     type: ClassVar[str] = "hello"
     token: str
-    worker: str
-    index: int
-    fingerprint: Mapping[str, Scalar]
+    worker: Name
+    index: Index
+    fingerprint: Fingerprint
     """What must be equal in all members for equal bits: torch version, CPU capability, ...
 
     Past phase `loading` all of what `ready` says.
     """
-    generation: int = 0
+    generation: Step = 0
     """The generation the worker is in, or has acked last; 0 for none."""
     phase: Phase = "loading"
-    step: int = 0
-    members: tuple[str, ...] = ()
+    step: Step = 0
+    members: Annotated[tuple[Name, ...], AtMost(8192)] = ()
     """The workers of `generation`, by rank."""
-    task: str = ""
+    task: Key = ""
     """The task that it was welcomed with; empty before its first welcome. In a pool it tells
     which of the tasks this worker is at; otherwise the token does."""
-    finished: tuple[Ended, ...] = ()
+    finished: Annotated[tuple[Ended, ...], AtMost(64)] = ()
     """In a pool: the last results that this worker has told of, for a coordinator that is new."""
-    last_end: str = ""
+    last_end: Name = ""
     """How this worker's former process ended, where that is known: OOMKilled."""
     protocol: int = PROTOCOL
 
@@ -150,7 +177,7 @@ class Ready:
     """
 
     type: ClassVar[str] = "ready"
-    fingerprint: Mapping[str, Scalar]
+    fingerprint: Fingerprint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,9 +190,9 @@ class Ack:
     """
 
     type: ClassVar[str] = "ack"
-    generation: int
-    step: int
-    digest: str
+    generation: Step
+    step: Step
+    digest: Name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,8 +200,8 @@ class KeyValue:
     """One entry of a generation's rendezvous store; goes both ways."""
 
     type: ClassVar[str] = "kv"
-    generation: int
-    key: str
+    generation: Step
+    key: Key
     value: bytes
 
 
@@ -183,9 +210,9 @@ class Fault:
     """The worker's exchange with a peer broke; it waits for a new generation."""
 
     type: ClassVar[str] = "fault"
-    generation: int
-    message: str
-    peer: str | None = None
+    generation: Step
+    message: Line
+    peer: Name | None = None
     """The worker that it could not reach or was cut off from, where that is known."""
 
 
@@ -194,9 +221,9 @@ class Suspect:
     """The worker waits in the exchange of `step` for longer than it usually does."""
 
     type: ClassVar[str] = "suspect"
-    generation: int
-    step: int
-    waited_seconds: float
+    generation: Step
+    step: Step
+    waited_seconds: Seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,13 +232,13 @@ class Pulse:
 
     type: ClassVar[str] = "pulse"
     nonce: int
-    generation: int
-    step: int
+    generation: Step
+    step: Step
     phase: Phase
     activity: Activity
-    age_seconds: float
+    age_seconds: Seconds
     """Since the main thread last said what it does."""
-    usual_seconds: float
+    usual_seconds: Seconds
     """The longest ordinary time between two such beats so far; 0: not known yet."""
 
 
@@ -227,17 +254,17 @@ class StepReport:
     """Rank 0's progress. `samples_per_second` is the rate since the report before."""
 
     type: ClassVar[str] = "progress"
-    generation: int
-    step: int
-    total_steps: int
-    epoch: int
+    generation: Step
+    step: Step
+    total_steps: Step
+    epoch: Step
     loss: float
-    samples_per_second: float
-    metrics: Mapping[str, float]
-    seconds: Mapping[str, float]
+    samples_per_second: Annotated[float, Between(0.0, 1e12)]
+    metrics: Figures
+    seconds: Spent
     """Wall seconds since the report before by kind: productive, rendezvous, recovery, checkpoint,
     retried, waiting."""
-    stage: str = ""
+    stage: Line = ""
     """What is under way besides training; empty while it trains."""
 
 
@@ -246,10 +273,10 @@ class CheckpointReport:
     """A checkpoint of this step was committed, or failed where `error` says why."""
 
     type: ClassVar[str] = "checkpoint"
-    step: int
+    step: Step
     bytes: int
-    seconds: float
-    error: str = ""
+    seconds: Seconds
+    error: Line = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,7 +284,7 @@ class Finished:
     """Training is over for this worker; rank 0 gives the result, the others None and wait."""
 
     type: ClassVar[str] = "finished"
-    result: Mapping[str, Any] | None = None
+    result: Result | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,9 +292,9 @@ class Failed:
     """The worker cannot go on, by no fault of its peers; the task ends with this reason."""
 
     type: ClassVar[str] = "failed"
-    reason: str
-    message: str
-    detail: str = ""
+    reason: Name
+    message: Line
+    detail: Annotated[str, Cut(16_384, tail=True)] = ""
 
 
 # From the coordinator to a worker.
@@ -377,12 +404,13 @@ def encode(message: Message) -> bytes:
     """The message as one line, newline included.
 
     Raises:
-        ProtocolError: the line would be longer than MAX_LINE.
+        ProtocolError: the line would be longer than MAX_LINE, or a worker's than MAX_WORKER_LINE.
     """
     line = json.dumps({"type": message.type, **to_json(message)}, separators=(",", ":")).encode()
-    if len(line) >= MAX_LINE:
+    most = MAX_WORKER_LINE if isinstance(message, FromWorker) else MAX_LINE
+    if len(line) >= most:
         raise ProtocolError(
-            f"a {message.type} message of {len(line)} bytes is longer than {MAX_LINE - 1}"
+            f"a {message.type} message of {len(line)} bytes is longer than {most - 1}"
         )
     return line + b"\n"
 

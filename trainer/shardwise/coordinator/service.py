@@ -1,9 +1,10 @@
 """The coordinator as a server: control connections on one side, the groups of tasks on the other.
 
-It owns what the groups must not: sockets, the clock, timers. A connection's first line must be a
-hello; the caller's `authenticate` says which task it belongs to; from then on every message goes
-to that task's group, and what the group answers goes out. It decides nothing itself. The operator
-runs it in its own process, and local mode in the parent of the workers: it must never block.
+It owns what the groups must not: sockets, the clock, timers. A connection begins with a token; the
+caller's `authenticate` says which task it belongs to; its hello is read then, and from then on
+every message goes to that task's group, and what the group answers goes out. It decides nothing
+itself. The operator runs it in its own process, and local mode in the parent of the workers: it
+must never block. Who may come in, and how much who is in may say, is `door`'s and `budget`'s.
 """
 
 from __future__ import annotations
@@ -14,20 +15,30 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from socket import AF_INET
 from ssl import SSLContext
 from weakref import WeakValueDictionary
 
-from shardwise.coordinator.admission import Authenticate, first_hello, from_worker, identified
+from shardwise.api.conditions import REFUSED_WORKER
+from shardwise.coordinator.admission import (
+    Authenticate,
+    Credential,
+    Identity,
+    first_hello,
+    first_token,
+    from_worker,
+    identified,
+)
 from shardwise.coordinator.aside import Aside
-from shardwise.coordinator.connection import Connection
+from shardwise.coordinator.budget import JobBudget
+from shardwise.coordinator.connection import LINGER_SECONDS, Connection
+from shardwise.coordinator.door import Door, Limits, Visit
 from shardwise.coordinator.group import MESSAGE_LENGTH, Group
-from shardwise.coordinator.group_actions import Action, Drop
+from shardwise.coordinator.group_actions import Action, Drop, Send
 from shardwise.coordinator.pools import HostedPool, stop_again
 from shardwise.coordinator.protocol import (
-    MAX_LINE,
     Bye,
     Hello,
+    KeyValue,
     ProtocolError,
     Refusal,
     Refused,
@@ -51,6 +62,16 @@ RETRY_SECONDS = 1.0
 """How long a worker without a verdict is held, so that it does not come again at once."""
 CLOSED_TASKS = 1000
 """Closed tasks whose late workers are told why."""
+STRANGER_SECONDS = 1.0
+"""How long somebody who is refused and not known may leave the connection open."""
+COMING = 4
+"""Connections of one worker that have no place yet; the newest stay."""
+CHANGE_SECONDS = 0.05
+"""Between two times that a task's owner is told of its news."""
+BUDGETS = 10_000
+"""Jobs whose budgets are remembered although no task of theirs is open."""
+OUTGOING_BYTES = 64 << 20
+"""That may wait for all workers of a task together."""
 
 
 @dataclass(slots=True)
@@ -73,6 +94,7 @@ class Coordinator:
         on_change: called with a task's key soon after its report may have changed.
         detection_seconds: how long it may take to notice a worker that hangs, where its task does
             not say.
+        limits: of connections; None: by what this process may open.
         adoption_seconds: how long the members of a group that trained under an earlier coordinator
             may take to come to this one.
     """
@@ -84,6 +106,7 @@ class Coordinator:
         on_change: Callable[[str], None],
         detection_seconds: float = 0.5,
         adoption_seconds: float = 10.0,
+        limits: Limits | None = None,
     ) -> None:
         self._authenticate = authenticate
         self._on_change = on_change
@@ -95,8 +118,10 @@ class Coordinator:
         self._closed: dict[str, Stop] = {}
         self._opened: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()
         self._changed: set[str] = set()
-        self._handlers: set[asyncio.Task[None]] = set()
-        self._server: asyncio.Server | None = None
+        self._told_at: dict[str, float] = {}
+        self._budgets: dict[str, JobBudget] = {}
+        self._coming: dict[tuple[str, str], list[asyncio.Task[None]]] = {}
+        self._door = Door(self._visited, limits)
         self._orders = itertools.count()
         self._unix_offset = 0.0
 
@@ -107,20 +132,12 @@ class Coordinator:
             OSError: the address cannot be had.
         """
         self._unix_offset = time.time() - asyncio.get_running_loop().time()
-        self._server = await asyncio.start_server(
-            self._accept, host, port, ssl=ssl, limit=MAX_LINE, backlog=1024
-        )
-        # A free port is another one for each family, and who connects to it does so by IPv4.
-        listening = sorted(self._server.sockets, key=lambda each: each.family != AF_INET)
-        bound: int = listening[0].getsockname()[1]
+        bound = await self._door.open(host, port, ssl)
         log.info("coordinator listens on %s:%d%s", host, bound, " with TLS" if ssl else "")
         return bound
 
     async def stop(self) -> None:
         """Close all connections. Workers are told nothing: they look for the next coordinator."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
         for task in self._tasks.values():
             if task.timer is not None:
                 task.timer.cancel()
@@ -128,10 +145,7 @@ class Coordinator:
             pool.close()
         self._tasks.clear()
         self._pools.clear()
-        handlers = list(self._handlers)
-        for handler in handlers:
-            handler.cancel()
-        await asyncio.gather(*handlers, return_exceptions=True)
+        await self._door.close()
 
     def open_task(self, assignment: Assignment) -> None:
         """Let the task's workers in. A task that is open already stays as it is.
@@ -147,6 +161,7 @@ class Coordinator:
         if key in self._pools:
             return
         self._closed.pop(key, None)
+        self._budget(key).sized(assignment.workers)
         self._pools[key] = HostedPool(
             assignment,
             self,
@@ -160,6 +175,8 @@ class Coordinator:
         if assignment.task in self._tasks:
             return
         encode(Welcome(assignment=assignment))
+        if pool is None:
+            self._budget(assignment.task).sized(assignment.workers)
         self._closed.pop(assignment.task, None)
         if assignment.detection_seconds is None:
             assignment = replace(assignment, detection_seconds=self._detection_seconds)
@@ -181,6 +198,8 @@ class Coordinator:
 
     def resize_task(self, task: str, workers: int, min_workers: int) -> None:
         """Want another number of members; nothing happens where it is the same, or not open."""
+        if task in self._budgets:
+            self._budgets[task].sized(workers)
         if task in self._pools:
             self._pools[task].resize(workers)
         held = self._tasks.get(task)
@@ -214,6 +233,8 @@ class Coordinator:
     def close_task(self, task: str, reason: str, message: str) -> None:
         """Stop the task's workers, those that come late as well, and forget it."""
         pool, groups = self._pools.pop(task, None), self._groups_of(task)
+        self._budgets.pop(task, None)
+        self._told_at.pop(task, None)
         if pool is None and not groups:
             return
         for held in groups:
@@ -255,6 +276,7 @@ class Coordinator:
     def _end(self, held: _Task, actions: list[Action]) -> None:
         """A group is no more."""
         self._tasks.pop(held.group.assignment.task, None)
+        self._told_at.pop(held.group.assignment.task, None)
         if held.timer is not None:
             held.timer.cancel()
         self._deliver(held, actions)
@@ -282,45 +304,53 @@ class Coordinator:
 
     # Connections.
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        handler = asyncio.current_task()
-        if handler is None or self._server is None:
-            writer.transport.abort()
-            return
-        self._handlers.add(handler)
-        connection = Connection(reader, writer, next(self._orders))
+    async def _visited(self, visit: Visit) -> None:
+        """One connection, from its first byte to its end."""
+        connection = Connection(visit.reader, visit.writer, next(self._orders))
         try:
-            await self._serve(connection)
+            await self._serve(visit, connection)
         except Refused as refused:
             log.info("%s refused: %s", connection.peer, refused.message)
             message = refused.message[:MESSAGE_LENGTH]
-            await self._turn_away(connection, Refusal(reason=refused.reason, message=message))
+            await self._refuse(visit, connection, Refusal(reason=refused.reason, message=message))
         except ProtocolError as error:
-            log.warning("%s does not speak the protocol: %s", connection.peer, error)
-            message = f"the coordinator cannot read this: {error}"
-            await self._turn_away(connection, Refusal(reason="RefusedWorker", message=message))
+            log.info("%s does not speak the protocol: %s", connection.peer, error)
+            message = f"the coordinator cannot read this: {error}"[:MESSAGE_LENGTH]
+            await self._refuse(visit, connection, Refusal(reason=REFUSED_WORKER, message=message))
         except (OSError, TimeoutError) as error:
             log.info("connection of %s ended: %r", connection.peer, error)
-        except asyncio.CancelledError:
-            handler.uncancel()  # By stop(), which only waits for the connection's closing.
+        except Exception:
+            # A fault of ours that one worker's messages have found: it must not end the others.
+            log.exception("connection of %s dropped", connection.peer)
         finally:
-            self._handlers.discard(handler)
-            await connection.close()
+            with visit.waiting():
+                await connection.close()
 
-    async def _serve(self, connection: Connection) -> None:
-        hello = await first_hello(connection)
-        if hello is None:
+    async def _refuse(self, visit: Visit, connection: Connection, refusal: Refusal) -> None:
+        connection.send(refusal)
+        with visit.waiting():
+            await connection.discard(LINGER_SECONDS if visit.known else STRANGER_SECONDS)
+
+    async def _serve(self, visit: Visit, connection: Connection) -> None:
+        with visit.waiting():
+            token = await first_token(connection)
+        if token is None:
             return
-        identity = await identified(hello, self._authenticate)
-        if identity is None:
-            await connection.discard(RETRY_SECONDS)
+        credential = Credential(token=token, place=visit.place)
+        identity = await identified(credential, self._authenticate)
+        if identity is None or not visit.admitted():
+            with visit.waiting():
+                await connection.discard(RETRY_SECONDS)
             return
-        task = await self._place(identity.task, hello, connection)
-        held = self._tasks.get(task)
-        if held is None:
-            await self._without_task(connection, task, hello)
+        coming = self._comes(identity)
+        try:
+            found = await self._find_place(identity, connection)
+        finally:
+            self._has_come(identity, coming)
+        if found is None:
             return
-        group, worker = held.group, identity.worker
+        held, hello = found
+        group, worker, task = held.group, hello.worker, held.group.assignment.task
         former = held.connections.get(worker)
         if former is not None and former.order > connection.order:
             return  # Authenticating this one took longer than the worker's next attempt.
@@ -335,6 +365,10 @@ class Coordinator:
                 if held.connections.get(worker) is not connection:
                     return
                 self._moved(held, group.received(worker, from_worker(message), self._now()))
+        except Refused as refused:
+            if held.connections.get(worker) is connection:
+                self._moved(held, group.refuse(worker, refused.message, self._now()))
+            raise
         finally:
             # A newer connection of the same worker stands for it now, and this end means nothing.
             if held.connections.get(worker) is connection:
@@ -342,6 +376,52 @@ class Coordinator:
                 self._moved(held, group.disconnected(worker, self._now()))
                 if held.pool is not None:
                     held.pool.gone(worker, task)
+
+    async def _find_place(
+        self, identity: Identity, connection: Connection
+    ) -> tuple[_Task, Hello] | None:
+        """The task that somebody known is for, and what it says of itself; None where it has none,
+        and was told."""
+        budget = self._budget(identity.task)
+        if identity.worker is not None:
+            connection.known(budget.of(identity.worker))
+        hello = await first_hello(connection, identity)
+        if hello is None:
+            return None
+        if identity.worker is None:
+            connection.budget = budget.of(hello.worker)
+        task = await self._place(identity.task, hello, connection)
+        held = self._tasks.get(task)
+        if held is None:
+            await self._without_task(connection, task, hello)
+            return None
+        return held, hello
+
+    def _comes(self, identity: Identity) -> asyncio.Task[None] | None:
+        """A worker has one more connection without a place; the oldest make room."""
+        handler = asyncio.current_task()
+        if handler is None or identity.worker is None:
+            return None
+        coming = self._coming.setdefault((identity.task, identity.worker), [])
+        coming.append(handler)
+        if len(coming) > COMING:
+            coming.pop(0).cancel()
+        return handler
+
+    def _has_come(self, identity: Identity, handler: asyncio.Task[None] | None) -> None:
+        key = (identity.task, identity.worker or "")
+        coming = self._coming.get(key, [])
+        if handler in coming:
+            coming.remove(handler)
+        if not coming:
+            self._coming.pop(key, None)
+
+    def _budget(self, job: str) -> JobBudget:
+        if job not in self._budgets:
+            if len(self._budgets) >= BUDGETS:
+                del self._budgets[next(iter(self._budgets))]
+            self._budgets[job] = JobBudget()
+        return self._budgets[job]
 
     async def _place(self, task: str, hello: Hello, connection: Connection) -> str:
         """The task that a worker is for: that of its token, or one of the pool of its token.
@@ -395,15 +475,24 @@ class Coordinator:
         self._moved(held, held.group.tick(now))
 
     def _news(self, task: str) -> None:
-        # Once for many events of one turn of the loop; its exceptions are not the connection's.
-        if task not in self._changed:
-            self._changed.add(task)
-            asyncio.get_running_loop().call_soon(self._tell, task)
+        # Once for many events; its exceptions are not the connection's. A pool goes on at once,
+        # an owner from outside is not asked to look at a task more often than it can tell.
+        if task in self._changed:
+            return
+        self._changed.add(task)
+        held, loop = self._tasks.get(task), asyncio.get_running_loop()
+        due = self._told_at.get(task, 0.0) + CHANGE_SECONDS
+        if loop.time() >= due or (held is not None and held.pool is not None):
+            loop.call_soon(self._tell, task)
+        else:
+            loop.call_at(due, self._tell, task)
 
     def _tell(self, task: str) -> None:
         self._changed.discard(task)
         held = self._tasks.get(task)
         if held is None or held.pool is None:
+            if held is not None or task in self._pools:
+                self._told_at[task] = self._now()
             self._on_change(task)
             return
         group, report = held.group, held.group.report()
@@ -441,6 +530,16 @@ class Coordinator:
             connection.send(message, line)
             if isinstance(message, Bye | Refusal | Stop):
                 connection.end_soon()
+        if any(isinstance(each, Send) and isinstance(each.message, KeyValue) for each in actions):
+            self._bound_outgoing(held)
+
+    def _bound_outgoing(self, held: _Task) -> None:
+        """What is relayed goes to all: who takes least of it in goes, where too much waits."""
+        waiting = {connection: connection.unsent for connection in held.connections.values()}
+        if sum(waiting.values()) > OUTGOING_BYTES:
+            worst = max(waiting, key=lambda each: waiting[each])
+            log.warning("connection of %s dropped: %d bytes wait", worst.peer, waiting[worst])
+            worst.abort()
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

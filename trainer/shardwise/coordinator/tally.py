@@ -7,12 +7,11 @@ from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import replace
 
+from shardwise.api.metrics import SECONDS_KINDS
 from shardwise.coordinator.protocol import CheckpointReport
 from shardwise.coordinator.report import Assignment, Cause, CheckpointState, Loss
 
 LOSSES = 16
-KINDS = 16
-"""Kinds of seconds that are summed up; more than any worker names."""
 ERROR_LENGTH = 1000
 
 
@@ -67,7 +66,7 @@ class Tally:
     def spent(self, seconds: Mapping[str, float]) -> None:
         """Seconds by kind, as a worker tells them."""
         for kind, spent in seconds.items():
-            known = kind in self.seconds or len(self.seconds) < KINDS
+            known = kind in SECONDS_KINDS
             if known and math.isfinite(spent) and spent > 0:
                 self.seconds[kind] = self.seconds.get(kind, 0.0) + spent
 

@@ -25,8 +25,8 @@ from shardwise.api.types import OptimizationJob
 from shardwise.coordinator import (
     Assignment,
     Coordinator,
+    Credential,
     Failure,
-    Hello,
     Identity,
     PoolAssignment,
     Refused,
@@ -131,10 +131,10 @@ class LocalRun:
         self.launcher: asyncio.subprocess.Process | None = None
 
     def _coordinator(self) -> Coordinator:
-        async def authenticate(hello: Hello) -> Identity:
-            if not secrets.compare_digest(hello.token, self._token):
+        async def authenticate(credential: Credential) -> Identity:
+            if not secrets.compare_digest(credential.token, self._token):
                 raise Refused("WrongToken", "the token is not the one of this run")
-            return Identity(task=self._key, worker=hello.worker, index=hello.index)
+            return Identity(task=self._key, worker=None, index=None)  # one for all workers
 
         return Coordinator(
             authenticate=authenticate,
