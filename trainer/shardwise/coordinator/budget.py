@@ -24,6 +24,8 @@ HELLO_MESSAGES = 20.0
 HELD_BYTES = 16 << 20
 """Of lines that have no end yet, for all workers of a job."""
 ANSWERS = 32
+CALM = 0.5
+"""The part of the burst that is used by one that is not over its budget any more."""
 FLOOD_SECONDS = 30.0
 """Over its budget all the time for so long: not a burst but a flood."""
 
@@ -40,6 +42,10 @@ class Meter:
         """Count an amount; the seconds until it is within the rate."""
         self.clear_at = max(self.clear_at, now) + amount / self.rate
         return max(0.0, self.clear_at - now - self.burst / self.rate)
+
+    def used(self, now: float) -> float:
+        """The part of the burst that is used up; more than 1 where something is owed."""
+        return max(0.0, (self.clear_at - now) * self.rate / self.burst)
 
 
 @dataclass(slots=True)
@@ -90,13 +96,12 @@ class Budget:
             0.0 if not messages else min(1.0, self.job.messages.charge(messages, now)),
             min(1.0, self.job.size.charge(size, now)),
         )
-        own = max(self.messages.charge(0, now), self.size.charge(0, now))
-        if own <= 0:
-            self.over_since, self.said = None, 0
-        elif self.over_since is None:
-            self.over_since, self.said = now, 1
-        else:
-            self.said += 1
+        used = max(self.messages.used(now), self.size.used(now))
+        if used > 1 and self.over_since is None:
+            self.over_since, self.said = now, 0
+        elif used < CALM:  # Waiting what is owed, and no more, is not calm.
+            self.over_since = None
+        self.said += 1
         return wait
 
     def ask(self) -> None:

@@ -192,10 +192,7 @@ class Connection:
 
     async def close(self) -> None:
         """Flush what waits, for a short time, and close."""
-        if self.budget is not None:
-            self.budget.job.held -= self._held
-            self._held = 0
-        self._rest.clear()
+        self._release()
         if self._ending is not None:
             self._ending.cancel()
         if self._draining is not None:
@@ -214,10 +211,17 @@ class Connection:
         from under the worker's eyes.
         """
         left = DISCARD_BYTES
+        self._release()
         with contextlib.suppress(OSError, TimeoutError):
             async with asyncio.timeout(seconds):
                 while left > 0 and (data := await self._reader.read(READ_BYTES)):
                     left -= len(data)
+
+    def _release(self) -> None:
+        self._rest.clear()
+        if self.budget is not None:
+            self.budget.job.held -= self._held
+            self._held = 0
 
     async def _drain(self) -> None:
         try:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import functools
 import logging
 import resource
 import socket
@@ -72,7 +73,7 @@ class Limits:
 class Guest:
     """A connection whose sender is not known yet."""
 
-    __slots__ = ("came", "known", "place", "sock", "stall", "task")
+    __slots__ = ("came", "hosted", "known", "place", "sock", "stall", "task")
 
     def __init__(self, sock: socket.socket, where: str, came: float) -> None:
         self.sock = sock
@@ -80,6 +81,8 @@ class Guest:
         self.came = came
         self.task: asyncio.Task[None] | None = None
         self.stall: asyncio.TimerHandle | None = None
+        self.hosted = False
+        """Its task has begun, and closes the socket."""
         self.known = False
 
 
@@ -274,6 +277,7 @@ class Door:
         self._shaking.add(guest)
         guest.task = loop.create_task(self._host(guest))
         self._tasks.add(guest.task)
+        guest.task.add_done_callback(functools.partial(self._gone, guest))
         self._waits_for(guest)
 
     def _waits_for(self, guest: Guest) -> None:
@@ -302,20 +306,23 @@ class Door:
         self._advance()
 
     async def _host(self, guest: Guest) -> None:
-        task = guest.task
+        guest.hosted = True
         try:
             visit = await self._welcome(guest)
             if visit is not None:
                 await self._serve(visit)
         except asyncio.CancelledError:
-            if task is not None:
-                task.uncancel()  # To make room, or at the end: nobody waits for this task's result.
-        finally:
-            self._leave(guest)
-            if guest.known:
-                self._known -= 1
-            if task is not None:
-                self._tasks.discard(task)
+            # To make room, or at the end: nobody waits for this task's result.
+            if guest.task is not None:
+                guest.task.uncancel()
+
+    def _gone(self, guest: Guest, task: asyncio.Task[None]) -> None:
+        if not guest.hosted:  # It had to make room before its task began.
+            guest.sock.close()
+        if guest.known:
+            self._known -= 1
+        self._tasks.discard(task)
+        self._leave(guest)
 
     async def _welcome(self, guest: Guest) -> Visit | None:
         """The connection once TLS stands; None where that does not come about."""
