@@ -18,10 +18,9 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-import kopf
 from kubernetes.aio.config import ConfigException
 
-from shardwise_operator import handlers, health, logs, names
+from shardwise_operator import health, logs, names
 from shardwise_operator.apply import Applier
 from shardwise_operator.certificate import Certificate, ensure_certificate, service_names
 from shardwise_operator.controller import Controller
@@ -37,12 +36,13 @@ from shardwise_operator.queue import WorkQueue
 from shardwise_operator.render import RenderFacts
 from shardwise_operator.settings import Settings, SettingsError
 from shardwise_operator.watch import PodInformer, PodInformers
+from shardwise_operator.watch_jobs import JobInformer
 from shardwise_operator.writes import TokenBucket
 
 log = logging.getLogger("shardwise_operator")
 
 START_PAUSE_SECONDS = 2.0
-KOPF_STOP_SECONDS = 10.0
+STOP_SECONDS = 10.0
 T = TypeVar("T")
 
 
@@ -72,6 +72,10 @@ class Operator:
                 for namespace in settings.namespaces or ("",)
             }
         )
+        self.job_informers = [
+            JobInformer(cluster, namespace, self.jobs, self.queue.add)
+            for namespace in settings.namespaces or ("",)
+        ]
         self.coordination = Coordination(
             cluster,
             self.informers,
@@ -148,7 +152,7 @@ class Operator:
             for name, coroutine in (
                 ("pod watch", self.informers.run()),
                 ("events", self.recorder.run()),
-                ("start and work", self._start_and_work(stop)),
+                ("start and work", self._start_and_work()),
             )
         }
         # Held for as long as anything acts, the end included.
@@ -163,8 +167,8 @@ class Operator:
                 log.error("%s has ended: %r", task.get_name(), error, exc_info=error)
             return 1 if failed else 0
         finally:
-            # First: kopf cancels whatever runs when it ends, workers' connections too, and each of
-            # those would be a lost worker to a coordinator that still serves the others.
+            # First: each connection that ends would be a lost worker to a coordinator that still
+            # serves the others.
             await self.coordination.stop()
             ended = await _cancel(tasks)
             await _cancel({lease})
@@ -183,7 +187,7 @@ class Operator:
             # Not an orderly end: that would still write statuses and speak to workers.
             os._exit(EXIT_LOST)
 
-    async def _start_and_work(self, stop: asyncio.Event) -> None:
+    async def _start_and_work(self) -> None:
         settings = self.settings
         hosts = (*service_names(settings.coordinator_host), "localhost")
         self._certificate = await _until_it_works(
@@ -192,7 +196,6 @@ class Operator:
             ),
             "the coordinator's certificate",
         )
-        # With scanning off, kopf looks for the CRD once: it must be there by then.
         first = settings.namespaces[0] if settings.namespaces else ""
         await _until_it_works(
             lambda: self.cluster.list_page(names.PLURAL, first, limit=1),
@@ -212,7 +215,9 @@ class Operator:
                 group.create_task(self.queue.work(self.controller.reconcile))
             if self.candidate:
                 group.create_task(self._announce(port))
-            group.create_task(self._kopf(stop))
+            for informer in self.job_informers:
+                group.create_task(informer.run())
+            group.create_task(self._jobs_synced())
 
     async def _announce(self, port: int) -> None:
         settings = self.settings
@@ -224,24 +229,10 @@ class Operator:
             self.cluster, body, lambda: self.missing.discard("the coordinator's address")
         )
 
-    async def _kopf(self, stop: asyncio.Event) -> None:
-        ready = asyncio.Event()
-        existing = asyncio.all_tasks()
-        tasks = await kopf.spawn_tasks(
-            registry=handlers.registry(self.jobs, self.queue.add),
-            settings=handlers.settings(),
-            standalone=True,
-            clusterwide=not self.settings.namespaces,
-            namespaces=self.settings.namespaces,
-            stop_flag=asyncio.Event(),  # It is cancelled, once the coordinator has stopped.
-            ready_flag=ready,
-        )
-        # kopf takes the signals for itself; the stop is ours to order.
-        _on_signals(stop)
+    async def _jobs_synced(self) -> None:
+        for informer in self.job_informers:
+            await informer.synced.wait()
         self.missing.discard("the job watch")
-        await kopf.run_tasks(tasks, ignored=existing)
-        if not stop.is_set():
-            raise RuntimeError("kopf has ended")
 
     def _pod_changed(self, namespace: str, job: str) -> None:
         if self.jobs.get((namespace, job)) is not None:
@@ -252,7 +243,10 @@ class Operator:
         if self._leads_since is None:
             return self.candidate.age if self.candidate else 0.0
         # What it watches now it has not watched while it stood by.
-        return min(self.informers.age, time.monotonic() - self._leads_since)
+        # Jobs are not watched before there is a CRD for them.
+        ages = (informer.age for informer in self.job_informers if informer.synced.is_set())
+        age = max((self.informers.age, *ages))
+        return min(age, time.monotonic() - self._leads_since)
 
     def _unready(self) -> tuple[str, ...]:
         """What is missing for its part; one that stands by is ready to take over."""
@@ -290,7 +284,7 @@ async def _cancel(tasks: set[asyncio.Task[Any]]) -> bool:
     """Whether all have ended in time."""
     for task in tasks:
         task.cancel()
-    _, pending = await asyncio.wait(tasks, timeout=KOPF_STOP_SECONDS)
+    _, pending = await asyncio.wait(tasks, timeout=STOP_SECONDS)
     return not pending
 
 

@@ -1,8 +1,8 @@
 """Kubernetes Events about jobs: one object for each thing that happens, counted up on repeats.
 
-kopf's own posting is off: it makes an object for every message. Sent in the background, and
-dropped when too many wait: an Event is a courtesy, and must never hold up a job. Of one reason a
-job gets some at once and then few: a worker that crashes for hours tells no more by the thousandth.
+Sent in the background, and dropped when too many wait: an Event is a courtesy, and must never hold
+up a job. Of one reason a job gets some at once and then few: a worker that crashes for hours tells
+no more by the thousandth.
 """
 
 from __future__ import annotations

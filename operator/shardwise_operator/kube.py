@@ -7,9 +7,9 @@ do not know. Counts every call. Decides nothing, and never retries: the work que
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from importlib.metadata import version
 from typing import Any
@@ -19,7 +19,7 @@ import aiohttp
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 
-from shardwise_operator import names
+from shardwise_operator import names, wire
 from shardwise_operator.port import ApiError, Body
 
 log = logging.getLogger(__name__)
@@ -45,6 +45,14 @@ USER_AGENT = f"shardwise/{version('shardwise')} (operator)"
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 
 Count = Callable[[str, str], None]
+
+
+class UnreadableError(ApiError):
+    """The server answered well, and the answer cannot be read."""
+
+    def __init__(self, message: str, data: bytes) -> None:
+        super().__init__(0, "Unreadable", message)
+        self.data = data
 
 
 class KubeCluster:
@@ -80,8 +88,12 @@ class KubeCluster:
     async def get(self, kind: str, namespace: str, name: str) -> dict[str, Any]:
         return await self._call("get", "GET", _path(kind, namespace, name))
 
-    async def create(self, kind: str, namespace: str, body: Body) -> dict[str, Any]:
-        return await self._call("create", "POST", _path(kind, namespace), body=body)
+    async def create(
+        self, kind: str, namespace: str, body: Body, *, dry_run: bool = False
+    ) -> dict[str, Any]:
+        # Strict: a field that the server does not know is an error, and not dropped in silence.
+        query = {"fieldValidation": "Strict", "dryRun": "All" if dry_run else ""}
+        return await self._call("create", "POST", _path(kind, namespace), query=query, body=body)
 
     async def patch(self, kind: str, namespace: str, name: str, body: Body) -> dict[str, Any]:
         plural, _, subresource = kind.partition("/")
@@ -103,7 +115,14 @@ class KubeCluster:
         self, kind: str, namespace: str, *, selector: str = "", limit: int, continue_: str = ""
     ) -> dict[str, Any]:
         query = {"labelSelector": selector, "limit": str(limit), "continue": continue_}
-        return await self._call("list", "GET", _path(kind, namespace), query=query)
+        try:
+            return await self._call("list", "GET", _path(kind, namespace), query=query)
+        except UnreadableError as error:
+            if limit > 1:
+                raise
+            # One object that no parser reads must not hide those behind it.
+            log.warning("%s: an object is passed over: %s", kind, error)
+            return {"items": [], "metadata": wire.list_end(error.data)}
 
     async def watch(
         self, kind: str, namespace: str, *, selector: str, resource_version: str
@@ -122,13 +141,31 @@ class KubeCluster:
             "watch", "GET", _path(kind, namespace), query, None, "", timeout
         )
         try:
-            async for line in response.content:
-                if line.strip():
-                    yield json.loads(line)
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            async for line in wire.lines(response.content):
+                event = self._event(kind, line)
+                if event is not None:
+                    yield event
+        except (aiohttp.ClientError, TimeoutError) as error:
             raise ApiError(0, "WatchBroken", repr(error)) from error
         finally:
             response.close()
+
+    def _event(self, kind: str, line: bytes) -> dict[str, Any] | None:
+        """The event of a line; None for one that cannot be read: the next ones can."""
+        try:
+            event = wire.read(line)
+        except ValueError as error:
+            self._count("watch", "unreadable")
+            log.warning("%s: an event is passed over: %s", kind, error)
+            return None
+        return event if isinstance(event, dict) else None
+
+    async def version(self) -> tuple[int, int]:
+        """The server's version of Kubernetes; (0, 0) where it does not tell."""
+        found = await self._call("get", "GET", "/version")
+        digits = [re.match("[0-9]+", str(found.get(part))) for part in ("major", "minor")]
+        major, minor = (int(match[0]) if match else 0 for match in digits)
+        return major, minor
 
     async def review_token(self, token: str, audience: str) -> dict[str, Any]:
         body = {
@@ -154,9 +191,15 @@ class KubeCluster:
         response = await self._send(verb, method, path, query, body, content_type, timeout)
         try:
             async with asyncio.timeout(CALL_SECONDS):
-                answer: dict[str, Any] = json.loads(await response.read())
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+                data = await response.read()
+        except (aiohttp.ClientError, TimeoutError) as error:
             raise ApiError(0, "Unreadable", f"{method} {path}: {error!r}") from error
+        try:
+            answer = wire.read(data)
+        except ValueError as error:
+            raise UnreadableError(f"{method} {path}: {error}", data) from error
+        if not isinstance(answer, dict):
+            raise UnreadableError(f"{method} {path}: the answer is no object", data)
         return answer
 
     async def _send(
@@ -203,7 +246,7 @@ def _path(kind: str, namespace: str, name: str = "") -> str:
 async def _error(response: aiohttp.ClientResponse) -> ApiError:
     try:
         async with asyncio.timeout(CALL_SECONDS):
-            said = json.loads(await response.read())
+            said = wire.read(await response.read())
     except (aiohttp.ClientError, TimeoutError, ValueError):
         said = {}
     finally:
@@ -214,4 +257,11 @@ async def _error(response: aiohttp.ClientResponse) -> ApiError:
         response.status,
         str(said.get("reason") or response.reason or ""),
         str(said.get("message") or response.reason or ""),
+        retry_after=_seconds(response.headers.get("Retry-After")),
     )
+
+
+def _seconds(text: str | None) -> float:
+    """Of the header Retry-After; 0 where there is none. Dates are not read: no API server writes
+    one."""
+    return float(text) if text and text.isascii() and text.isdigit() and len(text) < 7 else 0.0

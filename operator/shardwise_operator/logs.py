@@ -18,6 +18,5 @@ def configure(level: str) -> None:
         )
     )
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    # Each would repeat what our own logs tell.
-    for noisy in ("aiohttp.access", "kopf.objects", "kopf.activities"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    # It would repeat what our own logs tell.
+    logging.getLogger("aiohttp.access").setLevel(logging.WARNING)

@@ -14,11 +14,13 @@ Body = Mapping[str, Any]
 class ApiError(Exception):
     """The API server said no, or could not be asked (status 0)."""
 
-    def __init__(self, status: int, reason: str, message: str) -> None:
+    def __init__(self, status: int, reason: str, message: str, *, retry_after: float = 0.0) -> None:
         super().__init__(f"{status} {reason}: {message}")
         self.status = status
         self.reason = reason
         self.message = message
+        self.retry_after = retry_after
+        """Seconds that the server asks to be left alone for; 0 where it does not say."""
 
 
 class Cluster(Protocol):
@@ -29,7 +31,11 @@ class Cluster(Protocol):
 
     async def get(self, kind: str, namespace: str, name: str) -> dict[str, Any]: ...
 
-    async def create(self, kind: str, namespace: str, body: Body) -> dict[str, Any]: ...
+    async def create(
+        self, kind: str, namespace: str, body: Body, *, dry_run: bool = False
+    ) -> dict[str, Any]:
+        """Unknown fields are errors. A dry run goes through all but the keeping."""
+        ...
 
     async def patch(self, kind: str, namespace: str, name: str, body: Body) -> dict[str, Any]:
         """A JSON merge patch. `optimizationjobs/status` patches the status alone."""

@@ -1,29 +1,31 @@
-"""Our own informer on the worker pods: a label-selected list and watch, kept in memory, trimmed.
+"""The informer on the worker pods: selected by label on the server, kept in memory, trimmed.
 
-kopf could not select by label on the server when it was measured, and costs far more a pod event.
 Tells which job a change belongs to; decides nothing. Its age of last contact feeds /healthz.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from shardwise_operator import names
-from shardwise_operator.port import ApiError, Cluster
-
-log = logging.getLogger(__name__)
+from shardwise_operator.informer import Informer
+from shardwise_operator.jobs import Key, key_of
+from shardwise_operator.port import Cluster
 
 PAGE = 500
 CONDITIONS = ("PodScheduled", "Ready", "ContainersReady", "DisruptionTarget")
 Pod = Mapping[str, Any]
 
 
-class PodInformer:
+class PodInformer(Informer):
     """The pods of one namespace, or of all (an empty name)."""
+
+    kind = "pods"
+    selector = names.POD_SELECTOR
+    page = PAGE
 
     def __init__(
         self,
@@ -34,20 +36,10 @@ class PodInformer:
         clock: Callable[[], float] = time.monotonic,
         pause: float = 1.0,
     ) -> None:
-        self._cluster = cluster
-        self._namespace = namespace
+        super().__init__(cluster, namespace, clock=clock, pause=pause)
         self._on_change = on_change
-        self._clock = clock
-        self._pause = pause
         self._pods: dict[tuple[str, str], Pod] = {}
         self._by_job: dict[tuple[str, str], dict[str, Pod]] = {}
-        self._contact = clock()
-        self.synced = asyncio.Event()
-
-    @property
-    def age(self) -> float:
-        """Seconds since the API server was last heard of."""
-        return self._clock() - self._contact
 
     def pods(self, namespace: str, job: str) -> Sequence[Pod]:
         """The pods that carry this job's name, whichever job of that name they are of."""
@@ -56,78 +48,24 @@ class PodInformer:
     def pod(self, namespace: str, name: str) -> Pod | None:
         return self._pods.get((namespace, name))
 
-    async def run(self) -> None:
-        """Lists, then watches; lists again whenever the watch cannot go on. Never ends."""
-        while True:
-            try:
-                version = await self._list()
-                self.synced.set()
-                while True:
-                    version = await self._watch(version)
-            except ApiError as error:
-                expired = error.status == 410
-                level = logging.INFO if expired else logging.WARNING
-                log.log(level, "pod watch of %r starts anew: %s", self._namespace or "all", error)
-                # An expired watch may list at once; a server in trouble is left in peace a while.
-                await asyncio.sleep(0 if expired else self._pause)
+    def keys(self) -> Collection[Key]:
+        return self._pods
 
-    async def _list(self) -> str:
-        found: dict[tuple[str, str], Pod] = {}
-        token = ""
-        while True:
-            page = await self._cluster.list_page(
-                "pods",
-                self._namespace,
-                selector=names.POD_SELECTOR,
-                limit=PAGE,
-                continue_=token,
-            )
-            self._contact = self._clock()
-            for raw in page.get("items") or ():
-                pod = trimmed(raw)
-                found[_key(pod)] = pod
-            meta = page.get("metadata") or {}
-            token = meta.get("continue") or ""
-            if not token:
-                break
-        for key in [key for key in self._pods if key not in found]:
-            self._remove(key)
-        for pod in found.values():
-            self._put(pod)
-        return str(meta.get("resourceVersion") or "")
-
-    async def _watch(self, version: str) -> str:
-        """One watch request; gives the version to go on from."""
-        stream = self._cluster.watch(
-            "pods", self._namespace, selector=names.POD_SELECTOR, resource_version=version
-        )
-        async for event in stream:
-            self._contact = self._clock()
-            kind, raw = event.get("type"), event.get("object") or {}
-            if kind == "ERROR":
-                raise ApiError(
-                    int(raw.get("code") or 0),
-                    str(raw.get("reason") or "WatchError"),
-                    str(raw.get("message") or ""),
-                )
-            version = (raw.get("metadata") or {}).get("resourceVersion") or version
-            if kind in ("ADDED", "MODIFIED"):
-                self._put(trimmed(raw))
-            elif kind == "DELETED":
-                self._remove(_key(raw))
-        self._contact = self._clock()
-        return version
-
-    def _put(self, pod: Pod) -> None:
-        key = _key(pod)
-        if self._pods.get(key) == pod:
+    def put(self, raw: Pod) -> None:
+        pod = trimmed(raw)
+        key = key_of(pod)
+        old = self._pods.get(key)
+        if old == pod:
             return
+        if old is not None and _job(old) != _job(pod):
+            self.remove(key)
         self._pods[key] = pod
         job = (key[0], _job(pod))
         self._by_job.setdefault(job, {})[key[1]] = pod
         self._on_change(*job)
 
-    def _remove(self, key: tuple[str, str]) -> None:
+    def remove(self, key: Key, uid: str | None = None) -> None:
+        del uid
         pod = self._pods.pop(key, None)
         if pod is None:
             return
@@ -208,11 +146,6 @@ def trimmed(raw: Pod) -> Pod:
 
 def _states(containers: Sequence[Pod] | None) -> list[dict[str, Any]]:
     return [{"name": c.get("name"), "state": c.get("state")} for c in containers or ()]
-
-
-def _key(pod: Pod) -> tuple[str, str]:
-    meta = pod.get("metadata") or {}
-    return str(meta.get("namespace") or ""), str(meta.get("name") or "")
 
 
 def _job(pod: Pod) -> str:

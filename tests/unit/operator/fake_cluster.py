@@ -52,8 +52,13 @@ class FakeCluster:
         self._note("get", kind, name)
         return copy.deepcopy(self._find(kind, namespace, name))
 
-    async def create(self, kind: str, namespace: str, body: Any) -> dict[str, Any]:
+    async def create(
+        self, kind: str, namespace: str, body: Any, *, dry_run: bool = False
+    ) -> dict[str, Any]:
         name = body["metadata"]["name"]
+        if dry_run:
+            self._note("dry run", kind, name)
+            return copy.deepcopy(dict(body))
         self.creating += 1
         self.most_creating = max(self.most_creating, self.creating)
         try:

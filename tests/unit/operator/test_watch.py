@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from fake_cluster import FakeCluster
 
 from shardwise_operator import names
-from shardwise_operator import watch as watch_module
 from shardwise_operator.port import ApiError
 from shardwise_operator.watch import PodInformer, PodInformers, trimmed
 
@@ -50,7 +49,7 @@ async def informing(cluster, until, **options):
 
 
 async def test_all_pages_are_listed(monkeypatch):
-    monkeypatch.setattr(watch_module, "PAGE", 2)
+    monkeypatch.setattr(PodInformer, "page", 2)
     cluster = FakeCluster()
     for n in range(5):
         await cluster.create("pods", "ns", raw_pod(f"p{n}"))
