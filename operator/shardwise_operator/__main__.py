@@ -14,13 +14,14 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from kubernetes.aio.config import ConfigException
 
 from shardwise_operator import health, logs, names
+from shardwise_operator.access import Access
 from shardwise_operator.apply import Applier
 from shardwise_operator.certificate import Certificate, ensure_certificate, service_names
 from shardwise_operator.controller import Controller
@@ -30,11 +31,12 @@ from shardwise_operator.events import EventRecorder
 from shardwise_operator.jobs import JobStore, Key
 from shardwise_operator.kube import KubeCluster
 from shardwise_operator.leader import EXIT_LOST, Alarm, Candidate, LeaseLost
-from shardwise_operator.metrics import Metrics, Sources
+from shardwise_operator.metrics import Metrics, Sources, serving
 from shardwise_operator.port import ApiError
 from shardwise_operator.queue import WorkQueue
 from shardwise_operator.render import RenderFacts
 from shardwise_operator.settings import Settings, SettingsError
+from shardwise_operator.sites import Site
 from shardwise_operator.watch import PodInformer, PodInformers
 from shardwise_operator.watch_jobs import JobInformer
 from shardwise_operator.writes import TokenBucket
@@ -114,26 +116,54 @@ class Operator:
 
     async def run(self, stop: asyncio.Event) -> int:
         """Runs until told to stop, or until a part ends that must not."""
-        runner = await health.serve(
-            health.application(
+        probes = Site(
+            health.probes(
                 watch_age=self._contact_age,
                 loop_lag=lambda: self.lag.seconds,
                 unready=self._unready,
-                exposition=self.metrics.exposition,
-            ),
-            self.settings.http_port,
+            )
         )
+        access = Access(self.cluster, time.monotonic).status
+        metrics = Site(
+            serving.application(
+                self.metrics.exposition,
+                access if self.settings.metrics_authentication else None,
+                time.monotonic,
+            )
+        )
+        await probes.start(self.settings.health_port)
         stopped = asyncio.create_task(stop.wait(), name="stop")
         lag = asyncio.create_task(self.lag.run(), name="loop lag")
         try:
+            if not await _first(self._serve_metrics(metrics), stopped):
+                return 0
             if self.candidate and not await self._elected(self.candidate, stopped):
                 return 0
             self._leads_since = time.monotonic()
             return await self._work(stop, stopped)
         finally:
             await _cancel({stopped, lag})
-            await runner.cleanup()
+            await metrics.stop()
+            await probes.stop()
             await self.cluster.close()
+
+    async def _serve_metrics(self, site: Site) -> None:
+        """Those that stand by are scraped as well."""
+        tls = None
+        if self.settings.metrics_tls:
+            certificate = await self._ensure_certificate()
+            tls = certificate.server_context()
+        await site.start(self.settings.metrics_port, tls)
+
+    async def _ensure_certificate(self) -> Certificate:
+        settings = self.settings
+        hosts = (*service_names(settings.coordinator_host), "localhost")
+        return await _until_it_works(
+            lambda: ensure_certificate(
+                self.cluster, settings.operator_namespace, hosts, datetime.now(UTC)
+            ),
+            "the coordinator's certificate",
+        )
 
     async def _elected(self, candidate: Candidate, stopped: asyncio.Task[Any]) -> bool:
         """Waits for its turn; false where the stop comes first."""
@@ -189,13 +219,7 @@ class Operator:
 
     async def _start_and_work(self) -> None:
         settings = self.settings
-        hosts = (*service_names(settings.coordinator_host), "localhost")
-        self._certificate = await _until_it_works(
-            lambda: ensure_certificate(
-                self.cluster, settings.operator_namespace, hosts, datetime.now(UTC)
-            ),
-            "the coordinator's certificate",
-        )
+        self._certificate = await self._ensure_certificate()
         first = settings.namespaces[0] if settings.namespaces else ""
         await _until_it_works(
             lambda: self.cluster.list_page(names.PLURAL, first, limit=1),
@@ -278,6 +302,17 @@ async def _until_it_works(call: Callable[[], Awaitable[T]], what: str) -> T:
         except ApiError as error:
             log.warning("%s: %s; trying again", what, error)
             await asyncio.sleep(START_PAUSE_SECONDS)
+
+
+async def _first(call: Coroutine[Any, Any, None], stopped: asyncio.Task[Any]) -> bool:
+    """Carries the call through; false where the stop comes first."""
+    task = asyncio.create_task(call)
+    await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    if not task.done():
+        await _cancel({task})
+        return False
+    await task
+    return True
 
 
 async def _cancel(tasks: set[asyncio.Task[Any]]) -> bool:

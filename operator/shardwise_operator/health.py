@@ -1,4 +1,4 @@
-"""The HTTP side: /healthz tells the truth about this process, /readyz and /metrics.
+"""Probes: /healthz tells the truth about this process, /readyz what it still waits for.
 
 Healthy means: the watch has heard of the API server lately, and the loop keeps up. A process that
 merely answers is not healthy. Reads state; changes none.
@@ -48,18 +48,19 @@ def problems(watch_age: float, loop_lag: float) -> tuple[str, ...]:
     return tuple(found)
 
 
-def application(
+def probes(
     *,
     watch_age: Callable[[], float],
     loop_lag: Callable[[], float],
     unready: Callable[[], tuple[str, ...]],
-    exposition: Callable[[], bytes],
 ) -> web.Application:
-    """The aiohttp application; `unready` names what is still missing."""
+    """/healthz and /readyz; `unready` names what is still missing."""
 
     def _answer(found: tuple[str, ...], status: int) -> web.Response:
         text = "".join(f"{line}\n" for line in found) or "ok\n"
-        return web.Response(text=text, status=status if found else 200)
+        response = web.Response(text=text, status=status if found else 200)
+        response.force_close()  # Anybody may ask; nobody keeps a connection by it.
+        return response
 
     async def healthz(_: web.Request) -> web.Response:
         return _answer(problems(watch_age(), loop_lag()), 500)
@@ -67,22 +68,7 @@ def application(
     async def readyz(_: web.Request) -> web.Response:
         return _answer(unready(), 503)
 
-    async def metrics(_: web.Request) -> web.Response:
-        return web.Response(
-            body=exposition(),
-            headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
-        )
-
     app = web.Application()
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
-    app.router.add_get("/metrics", metrics)
     return app
-
-
-async def serve(app: web.Application, port: int) -> web.AppRunner:
-    """Listens on the port; `cleanup()` of the result ends it."""
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, port=port).start()
-    return runner

@@ -171,10 +171,24 @@ class KubeCluster:
         body = {
             "apiVersion": "authentication.k8s.io/v1",
             "kind": "TokenReview",
-            "spec": {"token": token, "audiences": [audience]},
+            "spec": {"token": token, "audiences": [audience] if audience else []},
         }
         path = "/apis/authentication.k8s.io/v1/tokenreviews"
         review = await self._call("create", "POST", path, body=body)
+        return review.get("status") or {}
+
+    async def review_access(self, user: Body, path: str) -> dict[str, Any]:
+        body = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SubjectAccessReview",
+            "spec": {
+                "user": user.get("username"),
+                **{key: user[key] for key in ("uid", "groups", "extra") if user.get(key)},
+                "nonResourceAttributes": {"path": path, "verb": "get"},
+            },
+        }
+        resource = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+        review = await self._call("create", "POST", resource, body=body)
         return review.get("status") or {}
 
     async def _call(

@@ -58,5 +58,13 @@ class Cluster(Protocol):
         ...
 
     async def review_token(self, token: str, audience: str) -> dict[str, Any]:
-        """The status of a TokenReview."""
+        """The status of a TokenReview; without an audience, for the API server's own."""
+        ...
+
+    async def review_access(self, user: Body, path: str) -> dict[str, Any]:
+        """The status of a SubjectAccessReview: whether this user may `get` this path.
+
+        Args:
+            user: the `user` of a TokenReview's status.
+        """
         ...

@@ -47,7 +47,12 @@ class Settings:
     coordinator_service: str = ""
     """The name that workers reach the coordinator by."""
     coordinator_port: int = 7070
-    http_port: int = 8080
+    health_port: int = 8081
+    metrics_port: int = 8080
+    metrics_tls: bool = False
+    """Metrics are served over TLS, with the coordinator's certificate."""
+    metrics_authentication: bool = False
+    """Only who may `get` the path /metrics by the cluster's RBAC is told the metrics."""
     log_level: str = "INFO"
     workers: int = 8
     """Reconciles at once."""
@@ -161,7 +166,10 @@ _CONVERTERS: Mapping[str, Callable[[str], Any]] = {
     "metrics_from": _peers,
     "coordinator_service": str,
     "coordinator_port": _port,
-    "http_port": _port,
+    "health_port": _port,
+    "metrics_port": _port,
+    "metrics_tls": _switch,
+    "metrics_authentication": _switch,
     "log_level": _level,
     "workers": _count,
     "parallel_creates": _count,

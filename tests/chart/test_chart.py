@@ -10,6 +10,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from shardwise_operator import access
 from shardwise_operator.__main__ import KOPF_STOP_SECONDS
 from shardwise_operator.endpoint import endpoint_slice
 from shardwise_operator.leader import RELEASE_SECONDS
@@ -74,8 +75,8 @@ def rights(role: dict[str, Any]) -> dict[tuple[str, str], set[str]]:
     return {
         (group, resource): set(rule["verbs"])
         for rule in role["rules"]
-        for group in rule["apiGroups"]
-        for resource in rule["resources"]
+        for group in rule.get("apiGroups", ())
+        for resource in rule.get("resources", ())
     }
 
 
@@ -118,6 +119,11 @@ def test_the_operator_runs_restricted(objects) -> None:
         assert container["resources"]["requests"] and container["resources"]["limits"]
         assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
         assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
+        ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+        assert ports.keys() == {"coordinator", "metrics", "health"}
+        assert len(set(ports.values())) == 3
+        probes = [container[name]["httpGet"] for name in container if name.endswith("Probe")]
+        assert {probe["port"] for probe in probes} == {"health"}
 
 
 def test_images_are_pinned_to_a_version(objects) -> None:
@@ -191,7 +197,7 @@ def test_the_service_leads_where_workers_are_sent(objects) -> None:
     assert selector is None, "the leader writes its address there"
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     assert environment["SHARDWISE_COORDINATOR_PORT"] == str(ports["coordinator"])
-    assert environment["SHARDWISE_HTTP_PORT"] == str(ports["metrics"])
+    assert environment["SHARDWISE_METRICS_PORT"] == str(ports["metrics"])
 
 
 def test_the_address_that_the_leader_writes_fits_the_service(objects) -> None:
@@ -260,8 +266,30 @@ def test_rights_over_all_namespaces(render) -> None:
     roles = {role["metadata"]["name"]: rights(role) for role in of_kind(render(), "ClusterRole")}
     assert roles["shardwise-jobs"] == JOB_RIGHTS
     assert roles["shardwise-worker-tokens"] == {
-        ("authentication.k8s.io", "tokenreviews"): {"create"}
+        ("authentication.k8s.io", "tokenreviews"): {"create"},
+        ("authorization.k8s.io", "subjectaccessreviews"): {"create"},
     }
+    plain = of_kind(render("metrics.authentication=false"), "ClusterRole")
+    assert "subjectaccessreviews" not in json.dumps(plain)
+    assert not [role for role in plain if role["metadata"]["name"].endswith("-metrics-reader")]
+
+
+def test_those_named_may_read_the_metrics_and_nothing_else(render) -> None:
+    objects = render("metrics.readers[0].name=prometheus", "metrics.readers[0].namespace=watch")
+    (role,) = [
+        item
+        for item in of_kind(objects, "ClusterRole")
+        if item["metadata"]["name"] == "shardwise-metrics-reader"
+    ]
+    assert role["rules"] == [{"nonResourceURLs": [access.PATH], "verbs": ["get"]}]
+    (binding,) = [
+        item
+        for item in of_kind(objects, "ClusterRoleBinding")
+        if item["roleRef"]["name"] == "shardwise-metrics-reader"
+    ]
+    assert binding["subjects"] == [
+        {"kind": "ServiceAccount", "name": "prometheus", "namespace": "watch"}
+    ]
 
 
 def test_rights_in_two_namespaces_leave_only_token_reviews_to_the_cluster(render) -> None:
@@ -276,6 +304,9 @@ def test_rights_in_two_namespaces_leave_only_token_reviews_to_the_cluster(render
 def test_only_one_secret_can_be_read(render) -> None:
     for role in of_kind(render(), "Role") + of_kind(render(), "ClusterRole"):
         for rule in role["rules"]:
+            if "nonResourceURLs" in rule:
+                assert rule == {"nonResourceURLs": ["/metrics"], "verbs": ["get"]}
+                continue
             assert "*" not in rule["verbs"] + rule["resources"] + rule["apiGroups"]
             if "secrets" in rule["resources"] and rule["verbs"] != ["create"]:
                 assert rule["resourceNames"] == ["shardwise-coordinator-tls"]
@@ -309,6 +340,12 @@ def test_the_crd_is_the_one_that_the_server_takes(render, kubernetes: str, file:
         ("crds.enabled=perhaps", "enabled"),
         ("coordinator.port=70700", "port"),
         ("coordinator.port=80", "port"),
+        ("coordinator.port=8080", "coordinator.port and metrics.port are both 8080"),
+        ("metrics.port=8081", "health.port and metrics.port are both 8081"),
+        ("health.port=7070", "coordinator.port and health.port are both 7070"),
+        ("metrics.readers[0].name=x", "namespace"),
+        ("networkPolicy.metricsFrom[0].podSelectr.x=y", "podSelectr"),
+        ("networkPolicy.egress.apiServerPorts={https}", "apiServerPorts"),
         ("operator.graceSeconds=0", "graceSeconds"),
         ("operator.image.digest=sha256:abc", "digest"),
         ("trainer.image.pullPolicy=Sometimes", "pullPolicy"),

@@ -33,6 +33,7 @@ from jobs import local_result  # noqa: E402
 from kubectl import Kubectl  # noqa: E402
 from operators import on_rig  # noqa: E402
 from progress import call, say  # noqa: E402
+from releases import PLAIN_METRICS  # noqa: E402
 from tools import tool  # noqa: E402
 
 RUN = Path("/run/kube-lab")
@@ -162,6 +163,8 @@ def release(cluster: Kubectl, images: dict[str, Image]) -> Iterator[Kubectl]:
         "--create-namespace",
         "--set-string",
         ",".join(settings),
+        "--set",
+        ",".join(PLAIN_METRICS),
         "--wait",
         "--timeout=180s",
     )

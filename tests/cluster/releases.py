@@ -12,6 +12,9 @@ from kubectl import Kubectl
 CHART = Path(__file__).resolve().parents[2] / "charts" / "shardwise"
 NAME = "shardwise"
 TIMEOUT = "--timeout=180s"
+PLAIN_METRICS = ("metrics.tls=false", "metrics.authentication=false")
+"""The tests read /metrics through the API server, which passes no token on; who is let in by the
+default values is what tests/observability and the operator's unit tests try."""
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from jobs import KIND, assert_succeeded, example, job, wait_ended
 from kubectl import Kubectl
 from operators import on_rig
 from progress import say
-from releases import CHART, NAME
+from releases import CHART, NAME, PLAIN_METRICS
 from volumes import claim
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -108,6 +108,7 @@ def scraping(release: Kubectl, file: Path) -> list[dict[str, Any]]:
     """The chart's monitors as scrape configurations."""
     flags = ("serviceMonitor", "podMonitor")
     settings = [flag for each in flags for flag in ("--set", f"{each}.enabled=true")]
+    settings += [flag for each in PLAIN_METRICS for flag in ("--set", each)]
     rendered = yaml.safe_load_all(release.helm("template", NAME, str(CHART), *settings))
     monitors = [each for each in rendered if each and each["kind"].endswith("Monitor")]
     assert len(monitors) == len(flags)

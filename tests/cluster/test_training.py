@@ -67,7 +67,9 @@ def test_the_number_of_workers_and_the_partition_leave_the_bytes_alone(
 def test_the_operator_runs_restricted_and_tells_how_it_is(release: Kubectl) -> None:
     (pod,) = release.list("pods", "app.kubernetes.io/component=operator")
     assert_restricted(pod, token=True)
-    path = f"/api/v1/namespaces/{release.namespace}/services/shardwise-metrics:metrics/proxy"
+    inside = f"/api/v1/namespaces/{release.namespace}"
     for page in ("healthz", "readyz"):
+        path = f"{inside}/pods/{pod['metadata']['name']}:8081/proxy"
         assert release.run("get", "--raw", f"{path}/{page}").stdout
+    path = f"{inside}/services/shardwise-metrics:metrics/proxy"
     assert "shardwise_" in release.run("get", "--raw", f"{path}/metrics").stdout

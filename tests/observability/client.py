@@ -41,6 +41,11 @@ class Client:
         """All alerting rules with their health and state."""
         return [rule for group in self._get("rules")["groups"] for rule in group["rules"]]
 
+    def targets(self) -> list[dict[str, Any]]:
+        """What is scraped, with its health and last error."""
+        found: list[dict[str, Any]] = self._get("targets")["activeTargets"]
+        return found
+
     def _get(self, path: str, **parameters: str) -> Any:
         url = f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
         try:

@@ -16,18 +16,36 @@ FIELDS = {
     "ServiceMonitor": {"namespaceSelector", "selector", "endpoints"},
     "PodMonitor": {"namespaceSelector", "selector", "podMetricsEndpoints"},
 }
-ENDPOINT = {"port", "path", "interval", "honorLabels", "relabelings"}
+LIMITS = {
+    "sampleLimit": "sample_limit",
+    "labelLimit": "label_limit",
+    "labelNameLengthLimit": "label_name_length_limit",
+    "labelValueLengthLimit": "label_value_length_limit",
+}
+ENDPOINT = {
+    *("port", "path", "interval", "honorLabels", "relabelings", "metricRelabelings"),
+    *("scheme", "tlsConfig", "bearerTokenFile"),
+}
 META = "__meta_kubernetes_"
 Raw = Mapping[str, Any]
 Found = dict[str, Any]
 
 
-def scrape_config(monitor: Raw, targets: Path, *, interval: str | None = None) -> Found:
+def scrape_config(
+    monitor: Raw,
+    targets: Path,
+    *,
+    interval: str | None = None,
+    token: Path | None = None,
+    authority: Path | None = None,
+) -> Found:
     """The configuration for the one endpoint of a monitor.
 
     Args:
         targets: the file with what `targets` finds.
         interval: instead of the monitor's own.
+        token: the file with the token of Prometheus' pod, where the monitor asks for it.
+        authority: the file with the certificate that the monitor names by its Secret.
 
     Raises:
         ValueError: the monitor has a field that is not known here.
@@ -35,7 +53,7 @@ def scrape_config(monitor: Raw, targets: Path, *, interval: str | None = None) -
     kind, spec = monitor["kind"], monitor["spec"]
     services = kind == "ServiceMonitor"
     (endpoint,) = spec["endpoints" if services else "podMetricsEndpoints"]
-    unknown = (spec.keys() - FIELDS[kind]) | (endpoint.keys() - ENDPOINT)
+    unknown = (spec.keys() - FIELDS[kind] - LIMITS.keys()) | (endpoint.keys() - ENDPOINT)
     if unknown:
         raise ValueError(f"{kind}: {sorted(unknown)} cannot be translated; add it here")
     labels = f"{'service' if services else 'pod'}_label_"
@@ -43,6 +61,8 @@ def scrape_config(monitor: Raw, targets: Path, *, interval: str | None = None) -
     port = "endpoint_port_name" if services else "pod_container_port_name"
     every = interval or endpoint["interval"]
     return {
+        **{LIMITS[name]: value for name, value in spec.items() if name in LIMITS},
+        **_credentials(endpoint, token, authority),
         "job_name": f"{kind}/{monitor['metadata']['name']}",
         "honor_labels": endpoint["honorLabels"],
         "metrics_path": endpoint["path"],
@@ -63,7 +83,22 @@ def scrape_config(monitor: Raw, targets: Path, *, interval: str | None = None) -
                 for each in endpoint.get("relabelings", [])
             ),
         ],
+        "metric_relabel_configs": list(endpoint.get("metricRelabelings", [])),
     }
+
+
+def _credentials(endpoint: Raw, token: Path | None, authority: Path | None) -> Found:
+    found: Found = {"scheme": endpoint.get("scheme", "http")}
+    if "tlsConfig" in endpoint:
+        if authority is None:
+            raise ValueError("the monitor names a certificate: give `authority`")
+        server = endpoint["tlsConfig"]["serverName"]
+        found["tls_config"] = {"ca_file": str(authority), "server_name": server}
+    if "bearerTokenFile" in endpoint:
+        if token is None:
+            raise ValueError("the monitor names a token: give `token`")
+        found["authorization"] = {"credentials_file": str(token)}
+    return found
 
 
 def _keep(meta: str, *values: str) -> Found:

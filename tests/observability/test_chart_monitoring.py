@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from server import Prometheus, until
 from tools import tool
 
 from shardwise_operator import names
+from shardwise_operator.certificate import make_certificate
 
 CHART = ROOT / "charts" / "shardwise"
 ALL = [
@@ -98,7 +100,9 @@ def test_the_pod_monitor_selects_workers_by_their_labels(objects) -> None:
     assert selected == {names.MANAGED_BY: names.MANAGER, names.APP_NAME: names.WORKER}
     assert monitor["spec"]["namespaceSelector"] == {"any": True}
     (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
-    assert endpoint["honorLabels"] is True
+    assert endpoint["honorLabels"] is False
+    assert monitor["spec"]["sampleLimit"] > 0
+    assert monitor["spec"]["labelLimit"] > 0
     given = {rule["targetLabel"]: rule["sourceLabels"] for rule in endpoint["relabelings"]}
     escaped = {
         label: "__meta_kubernetes_pod_label_" + label.translate(str.maketrans("./-", "___"))
@@ -166,7 +170,11 @@ def test_prometheus_finds_by_the_monitors_what_they_are_for(objects, tmp_path) -
     seen = [service, endpoints, pod("digits-2", worker, 2), pod("other", {"a/b": "c"}, 3)]
     (tmp_path / "targets.json").write_text(json.dumps(targets(seen)))
     monitors = [*of_kind(objects, "ServiceMonitor"), *of_kind(objects, "PodMonitor")]
-    configs = [scrape_config(each, tmp_path / "targets.json", interval="1s") for each in monitors]
+    given = {"token": tmp_path / "token", "authority": tmp_path / "authority.pem"}
+    given["token"].write_text("unused")
+    given["authority"].write_text(make_certificate(["x"], datetime.now(UTC)).certificate)
+    file = tmp_path / "targets.json"
+    configs = [scrape_config(each, file, interval="1s", **given) for each in monitors]
     with Prometheus(tmp_path, configs, "1s") as prometheus:
         found = until("both targets", lambda: _two(prometheus.query("up")), 60)
     assert found == {
@@ -190,7 +198,7 @@ def _two(series: list[dict[str, Any]]) -> dict[str, dict[str, str]]:
 
 def test_a_monitors_unknown_field_is_not_passed_over(objects, tmp_path) -> None:
     (monitor,) = of_kind(objects, "PodMonitor")
-    with pytest.raises(ValueError, match="sampleLimit"):
+    with pytest.raises(ValueError, match="podTargetLabels"):
         scrape_config(
-            {**monitor, "spec": {**monitor["spec"], "sampleLimit": 1}}, tmp_path / "targets"
+            {**monitor, "spec": {**monitor["spec"], "podTargetLabels": 1}}, tmp_path / "targets"
         )

@@ -83,10 +83,11 @@ class Operator:
     """The operator's process, and what it says of itself."""
 
     def __init__(self, plane: ControlPlane, folder: Path) -> None:
-        self.port, self.coordinator = free_port(), free_port()
+        self.port, self.health, self.coordinator = free_port(), free_port(), free_port()
         environ = {
             "KUBECONFIG": str(plane.kubeconfig),
-            "SHARDWISE_HTTP_PORT": str(self.port),
+            "SHARDWISE_METRICS_PORT": str(self.port),
+            "SHARDWISE_HEALTH_PORT": str(self.health),
             "SHARDWISE_COORDINATOR_PORT": str(self.coordinator),
             "SHARDWISE_COORDINATOR_SERVICE": "localhost",
             "SHARDWISE_REPORT_SECONDS": str(REPORT_SECONDS),
@@ -113,7 +114,7 @@ class Operator:
     def _page(self, name: str) -> bytes:
         if self._process.poll() is not None:
             raise RuntimeError(f"the operator has ended; see {self._log}")
-        url = f"http://127.0.0.1:{self.port}/{name}"
+        url = f"http://127.0.0.1:{self.port if name == 'metrics' else self.health}/{name}"
         try:
             with urllib.request.urlopen(url, timeout=60) as answer:
                 content: bytes = answer.read()

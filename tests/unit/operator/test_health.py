@@ -1,4 +1,4 @@
-"""The HTTP side: health is what the watch and the loop say."""
+"""The probes' port: health is what the watch and the loop say."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import asyncio
 import aiohttp
 
 from shardwise_operator import health
-from shardwise_operator.metrics import Metrics
+from shardwise_operator.sites import Site
 
 
 async def get(port, path):
@@ -20,31 +20,26 @@ async def get(port, path):
 
 async def test_each_answer_tells_the_truth():
     state = {"age": 1.0, "lag": 0.0, "missing": ("waiting for the pod watch",)}
-    metrics = Metrics()
-    app = health.application(
+    app = health.probes(
         watch_age=lambda: state["age"],
         loop_lag=lambda: state["lag"],
         unready=lambda: state["missing"],
-        exposition=metrics.exposition,
     )
-    runner = await health.serve(app, 0)
-    # Port 0 gives each address family a port of its own.
-    port = next(address[1] for address in runner.addresses if address[0] == "0.0.0.0")
+    site = Site(app)
+    await site.start(0, host="127.0.0.1")
     try:
-        assert await get(port, "/healthz") == (200, "ok\n")
-        assert await get(port, "/readyz") == (503, "waiting for the pod watch\n")
+        assert await get(site.port, "/healthz") == (200, "ok\n")
+        assert await get(site.port, "/readyz") == (503, "waiting for the pod watch\n")
         state["missing"] = ()
-        assert await get(port, "/readyz") == (200, "ok\n")
+        assert await get(site.port, "/readyz") == (200, "ok\n")
         state.update(age=301.0, lag=11.0)
-        status, text = await get(port, "/healthz")
+        status, text = await get(site.port, "/healthz")
         assert status == 500
         assert "heard nothing for 301 s" in text
         assert "11.0 s late" in text
-        status, text = await get(port, "/metrics")
-        assert status == 200
-        assert "shardwise_build_info" in text
+        assert (await get(site.port, "/metrics"))[0] == 404  # Not where nobody is asked who he is.
     finally:
-        await runner.cleanup()
+        await site.stop()
 
 
 async def test_the_lag_of_the_loop_is_measured(monkeypatch):

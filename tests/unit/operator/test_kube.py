@@ -113,9 +113,9 @@ async def test_no_server_is_an_error_of_status_zero():
 
 
 def test_settings_that_cannot_be_used_end_the_process_with_2(monkeypatch, capsys):
-    monkeypatch.setenv("SHARDWISE_HTTP_PORT", "many")
+    monkeypatch.setenv("SHARDWISE_METRICS_PORT", "many")
     assert main() == 2
-    assert "SHARDWISE_HTTP_PORT" in capsys.readouterr().err
+    assert "SHARDWISE_METRICS_PORT" in capsys.readouterr().err
 
 
 async def test_every_call_says_who_calls():

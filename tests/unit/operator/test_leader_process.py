@@ -18,6 +18,8 @@ NAMESPACE, LEASE, SERVICE = "shardwise-system", "shardwise", "shardwise-coordina
 ME, OTHER = "pod-a_uid-a", "pod-b_uid-b"
 QUICK = Terms(duration_seconds=0.6, renew_seconds=0.4, retry_seconds=0.05)
 
+PORTS = {"health_port": 0, "metrics_port": 0, "coordinator_port": 0}
+
 
 class ClosableCluster(FakeCluster):
     closed = False
@@ -27,7 +29,7 @@ class ClosableCluster(FakeCluster):
 
 
 def operator(cluster: ClosableCluster, terms: Terms = QUICK) -> process.Operator:
-    settings = Settings(pod_name="pod-a", pod_ip="10.1.2.3", http_port=0, coordinator_port=0)
+    settings = Settings(pod_name="pod-a", pod_ip="10.1.2.3", **PORTS)
     candidate = Candidate(cluster, NAMESPACE, LEASE, ME, terms)
     return process.Operator(settings, cluster, Metrics(), candidate)
 
@@ -95,7 +97,7 @@ async def test_a_lost_lease_ends_the_process_at_once(monkeypatch: pytest.MonkeyP
 
 async def test_without_a_pod_it_asks_for_no_lease():
     cluster = ClosableCluster()
-    settings = Settings(http_port=0, coordinator_port=0)
+    settings = Settings(**PORTS)
     stop, alone = asyncio.Event(), process.Operator(settings, cluster, Metrics(), None)
     task = asyncio.create_task(alone.run(stop))
     await until(lambda: not alone._unready())

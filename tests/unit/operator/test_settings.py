@@ -33,7 +33,7 @@ def test_variables_are_read():
     ("name", "value"),
     [
         ("COORDINATOR_PORT", "x"),
-        ("HTTP_PORT", "70000"),
+        ("METRICS_PORT", "70000"),
         ("WORKERS", "0"),
         ("GRACE_SECONDS", "nan"),
         ("LOG_LEVEL", "loud"),
