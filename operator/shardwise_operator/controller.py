@@ -256,7 +256,7 @@ class Controller:
             self._gone(key)
             return None
         self._metrics.status_write("sent")
-        memo.last_write = LastWrite(now)
+        memo.last_write.at, memo.last_write.turn = now, None
         if (written.get("metadata") or {}).get("uid") == job.uid:
             self._jobs.put(written)
         self._applier.record_events(job, decision.actions)

@@ -31,6 +31,7 @@ from shardwise_operator.actions import DrainTask, LostWorker, OpenTask, ResizeTa
 from shardwise_operator.jobs import Key
 from shardwise_operator.observe import Asked, JobView
 from shardwise_operator.port import Cluster
+from shardwise_operator.reviews import Reviews
 
 POD_NAME = "authentication.kubernetes.io/pod-name"
 POD_UID = "authentication.kubernetes.io/pod-uid"
@@ -67,6 +68,7 @@ class Coordination:
         self._settles: dict[str, float] = {}
         self._adoption_seconds = grace_seconds
         self._monotonic = monotonic
+        self._reviews = Reviews(self._review, monotonic)
         self._coordinator = Coordinator(
             authenticate=self.authenticate,
             on_change=self._changed,
@@ -86,6 +88,7 @@ class Coordination:
 
     async def stop(self) -> None:
         await self._coordinator.stop()
+        self._reviews.close()
 
     def open(self, job: JobView, action: OpenTask) -> None:
         self._keys[job.uid] = (job.namespace, job.name)
@@ -177,10 +180,10 @@ class Coordination:
 
         Raises:
             Refused: the token is of no living worker pod.
-            ApiError: the API server could not be asked; the worker is to try again.
+            ApiError, TooManyReviews: the API server could not be asked; the worker is to try again.
         """
-        review = await self._cluster.review_token(credential.token, TOKEN_AUDIENCE)
-        if not review.get("authenticated") or TOKEN_AUDIENCE not in (review.get("audiences") or ()):
+        review = await self._reviews.status(credential.token, credential.place)
+        if not review.get("authenticated"):
             raise Refused(REFUSED_WORKER, "the token is not valid for the coordinator")
         user = review.get("user") or {}
         extra = user.get("extra") or {}
@@ -198,6 +201,11 @@ class Coordination:
         if not job_uid or not (index.isascii() and index.isdigit()):
             raise Refused(REFUSED_WORKER, f"pod {name} carries no labels of a worker")
         return Identity(task=job_uid, worker=name, index=int(index))
+
+    async def _review(self, token: str) -> Mapping[str, Any]:
+        status = await self._cluster.review_token(token, TOKEN_AUDIENCE)
+        meant = TOKEN_AUDIENCE in (status.get("audiences") or ())
+        return {**status, "authenticated": bool(status.get("authenticated")) and meant}
 
     def _changed(self, uid: str) -> None:
         key = self._keys.get(uid)

@@ -2,19 +2,25 @@
 
 Every write goes to every watcher of the job. So one that tells nothing but progress waits for 10
 seconds or one per cent more, and for a token of a bucket that all jobs share. What has come of a
-pool's tasks waits for 2 seconds: another coordinator goes on from it. Does no I/O.
+pool's tasks waits for 2 seconds: another coordinator goes on from it. And what tells something is
+told at once only so often: a worker's messages may change a condition's text as fast as they come.
+Does no I/O.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+from shardwise.coordinator.budget import Meter
 
 PROGRESS_SECONDS = 10.0
 PROGRESS_KEYS = frozenset({"progress", "goodput", "goodputSeconds", "checkpoint"})
 """Parts of a status that change all the time while nothing happens. A checkpoint that fails shows
 in the conditions too, which are written at once."""
+NEWS = (1.0, 20.0)
+"""Writes of one job that tell something: a second, and at once after a pause."""
 ROUNDING = 1e-6
 """Seconds that a turn's time may be off by."""
 TASKS_SECONDS = 2.0
@@ -37,6 +43,8 @@ class LastWrite:
     at: float = float("-inf")
     turn: float | None = None
     """From when the next one has a token, where it waits for one."""
+    news: Meter = field(default_factory=lambda: Meter(*NEWS))
+    """Of those that tell something."""
 
 
 class TokenBucket:
@@ -95,7 +103,12 @@ def postponed(
             left = last.at + TASKS_SECONDS - now
             return left if left > 0 else bucket.take(last)
     if news:
-        return 0.0
+        # Counted where it is sent: that is when this gives 0.
+        left = last.news.charge(0, now)
+        if left <= ROUNDING:
+            last.news.charge(1, now)
+            return 0.0
+        return left
     before = (old.get("progress") or {}).get("percent")
     percent = (patch.get("progress") or {}).get("percent", before)
     left = last.at + PROGRESS_SECONDS - now

@@ -7,14 +7,11 @@ the service's.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from shardwise.coordinator.connection import Connection
 from shardwise.coordinator.protocol import PROTOCOL, FromWorker, Hello, ProtocolError, Refused
-
-log = logging.getLogger(__name__)
 
 TOKEN_SECONDS = 5.0
 """How long a connection may take to show its token, TLS handshake aside."""
@@ -56,8 +53,10 @@ async def first_token(connection: Connection) -> str | None:
         return await connection.token()
 
 
-async def identified(credential: Credential, authenticate: Authenticate) -> Identity | None:
-    """Whose it is; None where that cannot be known now.
+async def identified(
+    credential: Credential, authenticate: Authenticate, say: Callable[[str], None]
+) -> Identity | None:
+    """Whose it is; None where that cannot be known now, after `say` was told why.
 
     Raises:
         Refused: it is of nobody.
@@ -70,7 +69,7 @@ async def identified(credential: Credential, authenticate: Authenticate) -> Iden
     except Exception as error:  # noqa: BLE001
         # The caller's code, which may ask a server that is down. The worker is not at fault:
         # without a verdict it tries again.
-        log.warning("a connection of %s could not be authenticated: %r", credential.place, error)
+        say(f"a connection of {credential.place} could not be authenticated: {error!r}")
         return None
 
 

@@ -39,7 +39,7 @@ class Meter:
     clear_at: float = float("-inf")
 
     def charge(self, amount: float, now: float) -> float:
-        """Count an amount; the seconds until it is within the rate."""
+        """Count an amount, or give one back; the seconds until it is within the rate."""
         self.clear_at = max(self.clear_at, now) + amount / self.rate
         return max(0.0, self.clear_at - now - self.burst / self.rate)
 

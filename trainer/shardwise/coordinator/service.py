@@ -10,6 +10,7 @@ must never block. Who may come in, and how much who is in may say, is `door`'s a
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import logging
 import time
@@ -53,6 +54,7 @@ from shardwise.coordinator.report import (
     PoolAssignment,
     TaskReport,
 )
+from shardwise.coordinator.seldom import Seldom
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +123,7 @@ class Coordinator:
         self._told_at: dict[str, float] = {}
         self._budgets: dict[str, JobBudget] = {}
         self._coming: dict[tuple[str, str], list[asyncio.Task[None]]] = {}
+        self._strangers = Seldom()
         self._door = Door(self._visited, limits)
         self._orders = itertools.count()
         self._unix_offset = 0.0
@@ -310,21 +313,27 @@ class Coordinator:
         try:
             await self._serve(visit, connection)
         except Refused as refused:
-            log.info("%s refused: %s", connection.peer, refused.message)
+            self._say(visit, f"{connection.peer} refused: {refused.message}")
             message = refused.message[:MESSAGE_LENGTH]
             await self._refuse(visit, connection, Refusal(reason=refused.reason, message=message))
         except ProtocolError as error:
-            log.info("%s does not speak the protocol: %s", connection.peer, error)
+            self._say(visit, f"{connection.peer} does not speak the protocol: {error}")
             message = f"the coordinator cannot read this: {error}"[:MESSAGE_LENGTH]
             await self._refuse(visit, connection, Refusal(reason=REFUSED_WORKER, message=message))
         except (OSError, TimeoutError) as error:
-            log.info("connection of %s ended: %r", connection.peer, error)
+            self._say(visit, f"connection of {connection.peer} ended: {error!r}")
         except Exception:
             # A fault of ours that one worker's messages have found: it must not end the others.
             log.exception("connection of %s dropped", connection.peer)
         finally:
             with visit.waiting():
                 await connection.close()
+
+    def _say(self, visit: Visit, text: str) -> None:
+        """A line in the log; of strangers, who come as often as they like, only some."""
+        line = text if visit.known else self._strangers.line(text, self._now())
+        if line is not None:
+            log.info("%s", line)
 
     async def _refuse(self, visit: Visit, connection: Connection, refusal: Refusal) -> None:
         connection.send(refusal)
@@ -337,7 +346,9 @@ class Coordinator:
         if token is None:
             return
         credential = Credential(token=token, place=visit.place)
-        identity = await identified(credential, self._authenticate)
+        identity = await identified(
+            credential, self._authenticate, functools.partial(self._say, visit)
+        )
         if identity is None or not visit.admitted():
             with visit.waiting():
                 await connection.discard(RETRY_SECONDS)
