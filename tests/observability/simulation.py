@@ -22,8 +22,8 @@ from server import target
 from shardwise.coordinator import TaskReport
 from shardwise.coordinator.report import CheckpointState, Loss, Progress, TaskRow, TasksReport
 from shardwise.worker.metrics import WorkerMetrics
-from shardwise_operator import health
-from shardwise_operator.metrics import Metrics, Sources
+from shardwise_operator.metrics import Metrics, Sources, serving
+from shardwise_operator.sites import Site
 
 TICK_SECONDS = 0.1
 STEP_SECONDS = 0.05
@@ -246,21 +246,16 @@ def served(fleet: Fleet) -> Iterator[list[dict[str, Any]]]:
     port: list[int] = []
 
     async def live() -> None:
-        app = health.application(
-            watch_age=lambda: 0.0,
-            loop_lag=lambda: 0.0,
-            unready=lambda: (),
-            exposition=fleet.metrics.exposition,
-        )
-        runner = await health.serve(app, 0)
-        port.append(next(a[1] for a in runner.addresses if a[0] == "0.0.0.0"))
+        site = Site(serving.application(fleet.metrics.exposition, None, time.monotonic))
+        await site.start(0, host="127.0.0.1")
+        port.append(site.port)
         ready.set()
         try:
             while not stop.is_set():
                 fleet.tick()
                 await asyncio.sleep(TICK_SECONDS)
         finally:
-            await runner.cleanup()
+            await site.stop()
 
     thread = threading.Thread(target=lambda: asyncio.run(live()), daemon=True)
     thread.start()

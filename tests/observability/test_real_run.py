@@ -18,8 +18,8 @@ from server import Prometheus, target, until
 from shardwise.api import environment
 from shardwise.api.validation import validate
 from shardwise.local.run import Ended, LocalRun, Setting
-from shardwise_operator import health
-from shardwise_operator.metrics import Metrics, Sources
+from shardwise_operator.metrics import Metrics, Sources, serving
+from shardwise_operator.sites import Site
 
 WORKERS = 3
 KILLS = ("kill:1@60", "kill:2@130", "kill:0@200")
@@ -117,17 +117,11 @@ class Run:
                 report=lambda _: local.report(),
             )
         )
-        app = health.application(
-            watch_age=lambda: 0.0,
-            loop_lag=lambda: 0.0,
-            unready=lambda: (),
-            exposition=metrics.exposition,
-        )
+        site = Site(serving.application(metrics.exposition, None, time.monotonic))
         await local.start()
-        runner = await health.serve(app, 0)
-        port = next(a[1] for a in runner.addresses if a[0] == "0.0.0.0")
+        await site.start(0, host="127.0.0.1")
         self.targets = [
-            target(f"127.0.0.1:{port}", "operator"),
+            target(f"127.0.0.1:{site.port}", "operator"),
             *(
                 target(
                     f"127.0.0.1:{(self._first_port or 0) + index}",
@@ -149,7 +143,7 @@ class Run:
             await self._close.wait()
         finally:
             await local.stop()
-            await runner.cleanup()
+            await site.stop()
 
 
 @pytest.fixture(scope="module")
