@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
 from shardwise.api import conditions as c
-from shardwise_operator import names
+from shardwise_operator import identity, names
 from shardwise_operator.actions import (
     Action,
     CloseTask,
@@ -41,6 +41,9 @@ T = TypeVar("T")
 
 RETRY = timedelta(seconds=10)
 NAME_TAKEN_RETRY = timedelta(seconds=2)
+"""For what goes by itself."""
+FOREIGN_RETRY = timedelta(seconds=60)
+"""For what only its owner can move out of the way."""
 
 
 class Tasks(Protocol):
@@ -90,12 +93,15 @@ class Applier:
         """
         creates: list[CreatePod] = []
         deletes: list[DeletePod] = []
-        policy_error: CreationError | None = None
+        errors: list[CreationError] = []
         for action in actions:
             match action:
                 case CreateService():
-                    await self._create_service(job)
-                    policy_error = await self._create_network_policy(job, now)
+                    made = (
+                        await self._create_service(job, now),
+                        await self._create_network_policy(job, now),
+                    )
+                    errors += [error for error in made if error is not None]
                 case OpenTask() | ResizeTask() | DrainTask() | LostWorker() | CloseTask():
                     self._tell(job, action)
                 case DeletePod():
@@ -107,9 +113,10 @@ class Applier:
                 case CreatePod():
                     creates.append(action)
         await self._delete_pods(job, deletes)
-        if policy_error is not None:  # No worker runs open to all where it is to be closed.
-            return (policy_error,)
-        return await self._create_pods(job, creates, now)
+        if not any(error.blocks for error in errors):
+            # Else: no worker runs open to all where it is to be closed.
+            errors += await self._create_pods(job, creates, now)
+        return tuple(errors)
 
     def _tell(
         self, job: JobView, action: OpenTask | ResizeTask | DrainTask | LostWorker | CloseTask
@@ -131,7 +138,7 @@ class Applier:
             if isinstance(action, EmitEvent):
                 self._recorder.record(job, action)
 
-    async def _create_service(self, job: JobView) -> None:
+    async def _create_service(self, job: JobView, now: datetime) -> CreationError | None:
         try:
             await self._cluster.create("services", job.namespace, service_manifest(job))
         except ApiError as error:
@@ -140,19 +147,23 @@ class Applier:
             if error.status not in (403, 409, 422):
                 raise
             log.info("service %s/%s was not created: %s", job.namespace, job.name, error)
+            if error.reason == "AlreadyExists":
+                return await self._taken(job, "service", job.name, now, blocks=False)
+        return None
 
     async def _create_network_policy(self, job: JobView, now: datetime) -> CreationError | None:
         metrics_from = self._facts().metrics_from
         if metrics_from is None:
             return None
         manifest = network_policy_manifest(job, metrics_from)
+        name = manifest["metadata"]["name"]
         try:
             await self._cluster.create("networkpolicies", job.namespace, manifest)
         except ApiError as error:
-            if error.status == 409 and error.reason == "AlreadyExists":  # Named by the uid: ours.
-                return None
+            if error.status == 409 and error.reason == "AlreadyExists":
+                return await self._taken(job, "networkpolicy", name, now)
             if error.status in (400, 403, 404, 422):
-                return creation_error(f"networkpolicy {manifest['metadata']['name']}", error, now)
+                return creation_error(f"networkpolicy {name}", error, now)
             raise
         return None
 
@@ -196,30 +207,40 @@ class Applier:
             await self._cluster.create("pods", job.namespace, manifest)
         except ApiError as error:
             if error.status == 409 and error.reason == "AlreadyExists":
-                return await self._taken(job, name, now)
+                return await self._taken(job, "pod", name, now)
             if error.status in (400, 403, 422):
                 return creation_error(f"pod {name}", error, now)
             raise
         return None
 
-    async def _taken(self, job: JobView, name: str, now: datetime) -> CreationError | None:
-        """Ours already is done; the pod of an earlier job of this name must go first."""
+    async def _taken(
+        self, job: JobView, kind: str, name: str, now: datetime, *, blocks: bool = True
+    ) -> CreationError | None:
+        """Ours already is done; what anybody else has under this name stays, and is told of."""
         try:
-            pod = await self._cluster.get("pods", job.namespace, name)
+            found = await self._cluster.get(_PLURALS[kind], job.namespace, name)
         except ApiError as error:
             if error.status != 404:
                 raise
-            pod = {}
-        found = (pod.get("metadata") or {}).get("labels") or {}
-        if found.get(names.JOB_UID) == job.uid:
+            found = {}
+        index = identity.name_index(name, job.name) if kind == "pod" else None
+        if identity.is_of(found, job.namespace, job.uid) and (
+            index is None or identity.worker_index(found) == index
+        ):
             return None
+        leaves = not found or identity.leaves_by_itself(found, job.name)
         return CreationError(
-            what=f"pod {name}",
+            what=f"{kind} {name}",
             status=409,
-            reason="NameTaken",
-            message=f"another pod has the name {name}",
-            retry_at=now + NAME_TAKEN_RETRY,
+            reason=c.NAME_TAKEN,
+            message=identity.in_the_way(kind, name, leaves=leaves),
+            retry_at=now + (NAME_TAKEN_RETRY if leaves else FOREIGN_RETRY),
+            taken=index,
+            blocks=blocks and index is None,
         )
+
+
+_PLURALS = {"pod": "pods", "service": "services", "networkpolicy": "networkpolicies"}
 
 
 def creation_error(what: str, error: ApiError, now: datetime) -> CreationError:

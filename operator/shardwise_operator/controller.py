@@ -29,9 +29,9 @@ from shardwise_operator.observe import (
     CreationError,
     JobView,
     Observed,
+    foreign_pods,
     job_view,
     pod_views,
-    taken_indices,
 )
 from shardwise_operator.port import ApiError, Cluster
 from shardwise_operator.sources import source
@@ -128,8 +128,11 @@ class Controller:
         memo = self._memos[key]
         errors = await self._applier.apply(observed.job, decision.actions, observed.now)
         if errors:  # The NetworkPolicy's perhaps: it is made again with the pods.
-            memo.errors = errors
-            decision = decide(replace(observed, creation_errors=errors))
+            # Of a name that is taken is known until it is tried again: another one is taken.
+            taken = (error for error in memo.errors if error.taken is not None)
+            told = {error.what for error in errors}
+            memo.errors = (*(error for error in taken if error.what not in told), *errors)
+            decision = decide(replace(observed, creation_errors=memo.errors))
         else:
             memo.service |= any(isinstance(action, CreateService) for action in decision.actions)
         self._explain(key, memo, decision)
@@ -165,8 +168,8 @@ class Controller:
         trainer = (job.manifest.get("spec") or {}).get("trainer")
         return Observed(
             job=job,
-            pods=pod_views(pods, job.uid),
-            taken=taken_indices(pods, job.uid),
+            pods=pod_views(pods, job.uid, job.namespace),
+            foreign=foreign_pods(pods, job),
             now=now,
             service_exists=memo.service,
             configmap=configmap,

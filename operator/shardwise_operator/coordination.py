@@ -2,7 +2,8 @@
 
 A task's key is its job's uid, so a job that is applied again under its old name is another task.
 A worker proves itself with its pod's token: the API server says which pod the token is bound to,
-and that pod, by uid, must be a living one of the job's.
+and that pod, by uid, must be a living one that the operator made for the job (see `identity`), in
+the job's own namespace. What a worker says of itself names neither its job nor its rank.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ from shardwise.coordinator import (
     Refused,
     TaskReport,
 )
-from shardwise_operator import names
+from shardwise_operator import identity, names
 from shardwise_operator.actions import DrainTask, LostWorker, OpenTask, ResizeTask
 from shardwise_operator.jobs import Key
 from shardwise_operator.observe import Asked, JobView
-from shardwise_operator.port import Cluster
+from shardwise_operator.port import ApiError, Cluster
 from shardwise_operator.reviews import Reviews
 
 POD_NAME = "authentication.kubernetes.io/pod-name"
@@ -195,12 +196,29 @@ class Coordination:
         # One that is being deleted may still speak: it leaves at its next step boundary.
         if not uid or meta.get("uid") != uid:
             raise Refused(REFUSED_WORKER, "the token is of no worker pod that is there")
-        labels = meta.get("labels") or {}
-        index = str(labels.get(names.INDEX) or "")
-        job_uid = str(labels.get(names.JOB_UID) or "")
-        if not job_uid or not (index.isascii() and index.isdigit()):
-            raise Refused(REFUSED_WORKER, f"pod {name} carries no labels of a worker")
-        return Identity(task=job_uid, worker=name, index=int(index))
+        owner, index = identity.owner_of(pod or {}), identity.worker_index(pod or {})
+        if owner is None or index is None or owner.namespace != namespace:
+            raise Refused(REFUSED_WORKER, f"pod {name} is no worker that the operator made")
+        if not await self._is_job(owner):
+            raise Refused(
+                REFUSED_WORKER,
+                f"pod {name}: there is no job {owner.name} of its uid in its namespace",
+            )
+        return Identity(task=owner.uid, worker=name, index=index)
+
+    async def _is_job(self, owner: identity.Owner) -> bool:
+        """Whether the owner is a job of its namespace: one of another namespace has no say here."""
+        key = (owner.namespace, owner.name)
+        known = self._keys.get(owner.uid)
+        if known is not None:
+            return known == key
+        try:  # A worker may be earlier than its task, as after the operator's start.
+            found = await self._cluster.get(names.PLURAL, *key)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            return False
+        return (found.get("metadata") or {}).get("uid") == owner.uid
 
     async def _review(self, token: str) -> Mapping[str, Any]:
         status = await self._cluster.review_token(token, TOKEN_AUDIENCE)

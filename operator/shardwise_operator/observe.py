@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from shardwise.coordinator.report import TaskReport
-from shardwise_operator import names
+from shardwise_operator import identity, names
 
 Raw = Mapping[str, Any]
 
@@ -106,6 +106,16 @@ class PodView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignPod:
+    """A pod that is not the job's and has a name that the job's pod of this index would have."""
+
+    name: str
+    index: int
+    leaves: bool
+    """It is on its way out, as are the pods of an earlier job of this name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigMapView:
     """The ConfigMap with the user's code; sha256 is None where there is no such ConfigMap."""
 
@@ -124,6 +134,10 @@ class CreationError:
     """QuotaExceeded, Forbidden, NameTaken, or the API's own word."""
     message: str
     retry_at: datetime
+    taken: int | None = None
+    """The index whose name somebody else's pod has: another one is taken in its place."""
+    blocks: bool = True
+    """False where the job goes on without it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,8 +160,8 @@ class Observed:
     job: JobView
     pods: tuple[PodView, ...]
     now: datetime
-    taken: frozenset[int] = frozenset()
-    """Indices whose names are those of pods of an earlier job of this name."""
+    foreign: tuple[ForeignPod, ...] = ()
+    """Pods that are not the job's and have names of its pods: of an earlier job, or anybody's."""
     service_exists: bool = False
     configmap: ConfigMapView | None = None
     """None where the job takes no code from a ConfigMap, or it was not looked up."""
@@ -167,6 +181,12 @@ class Observed:
     """False shortly after the operator's start, while running workers may not be back yet."""
     creation_errors: tuple[CreationError, ...] = ()
 
+    @property
+    def taken(self) -> frozenset[int]:
+        """Indices that no pod can be made for, because the name is somebody else's."""
+        refused = (error.taken for error in self.creation_errors if error.taken is not None)
+        return frozenset((*(pod.index for pod in self.foreign), *refused))
+
 
 def job_view(raw: Raw) -> JobView:
     meta = raw.get("metadata") or {}
@@ -183,7 +203,7 @@ def job_view(raw: Raw) -> JobView:
 
 
 def pod_view(raw: Raw) -> PodView | None:
-    """The pod as a record, or None where it carries no index of ours."""
+    """The pod as a record, whosever it is; None where it carries no index."""
     meta, status = raw.get("metadata") or {}, raw.get("status") or {}
     index = (meta.get("labels") or {}).get(names.INDEX, "")
     if not (index.isascii() and index.isdigit()):
@@ -214,24 +234,32 @@ def pod_view(raw: Raw) -> PodView | None:
     )
 
 
-def pod_views(raws: Sequence[Raw], uid: str) -> tuple[PodView, ...]:
-    """The pods that belong to the job of this uid, by index."""
+def pod_views(raws: Sequence[Raw], uid: str, namespace: str | None = None) -> tuple[PodView, ...]:
+    """The pods that the operator made for the job of this uid, by index; a namespace that is given
+    must be theirs. What its labels say of anybody else's pod is not believed."""
     mine = (
         pod_view(raw)
         for raw in raws
-        if ((raw.get("metadata") or {}).get("labels") or {}).get(names.JOB_UID) == uid
+        if (owner := identity.owner_of(raw)) is not None
+        and owner.uid == uid
+        and namespace in (None, owner.namespace)
+        and identity.worker_index(raw) is not None
     )
     return tuple(sorted((pod for pod in mine if pod), key=lambda pod: (pod.index, pod.name)))
 
 
-def taken_indices(raws: Sequence[Raw], uid: str) -> frozenset[int]:
-    """Indices that pods of this job's name have, but of another job: one that was deleted."""
-    others = (
-        pod_view(raw)
-        for raw in raws
-        if ((raw.get("metadata") or {}).get("labels") or {}).get(names.JOB_UID) != uid
-    )
-    return frozenset(pod.index for pod in others if pod)
+def foreign_pods(raws: Sequence[Raw], job: JobView) -> tuple[ForeignPod, ...]:
+    """The pods that are not this job's, but have names that its own would have."""
+    found: dict[int, ForeignPod] = {}
+    for raw in raws:
+        meta = raw.get("metadata") or {}
+        index = identity.name_index(meta.get("name"), job.name)
+        mine = identity.is_of(raw, job.namespace, job.uid) and identity.worker_index(raw) == index
+        if index is None or mine or meta.get("namespace", job.namespace) != job.namespace:
+            continue
+        leaves = identity.leaves_by_itself(raw, job.name)
+        found[index] = ForeignPod(name=str(meta["name"]), index=index, leaves=leaves)
+    return tuple(found[index] for index in sorted(found))
 
 
 def parse_time(text: str | None) -> datetime | None:

@@ -17,6 +17,7 @@ from shardwise_operator.port import Cluster
 
 PAGE = 500
 CONDITIONS = ("PodScheduled", "Ready", "ContainersReady", "DisruptionTarget")
+OWNER = ("apiVersion", "kind", "name", "uid", "controller")
 Pod = Mapping[str, Any]
 
 
@@ -126,6 +127,11 @@ def trimmed(raw: Pod) -> Pod:
                 if key in labels
             },
             "annotations": {names.ACCEPTED_TRAINER: annotation} if annotation else {},
+            "ownerReferences": [
+                {key: owner.get(key) for key in OWNER}
+                for owner in meta.get("ownerReferences") or ()
+                if owner.get("controller") is True
+            ],
         },
         "spec": {"nodeName": (raw.get("spec") or {}).get("nodeName")},
         "status": {

@@ -50,8 +50,8 @@ JOB_RIGHTS = {
     ("shardwise.dev", "optimizationjobs"): {"get", "list", "watch", "delete"},
     ("shardwise.dev", "optimizationjobs/status"): {"patch"},
     ("", "pods"): {"get", "list", "watch", "create", "delete"},
-    ("", "services"): {"create"},
-    ("networking.k8s.io", "networkpolicies"): {"create"},
+    ("", "services"): {"get", "create"},
+    ("networking.k8s.io", "networkpolicies"): {"get", "create"},
     ("", "configmaps"): {"get"},
     ("", "events"): {"create", "patch"},
 }

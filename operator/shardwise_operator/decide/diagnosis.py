@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from shardwise.api import conditions as c
-from shardwise_operator.observe import CreationError, PodView
+from shardwise_operator import identity
+from shardwise_operator.observe import CreationError, Observed, PodView
 
 IMAGE_REASONS = frozenset(
     {
@@ -25,6 +26,7 @@ IMAGE_REASONS = frozenset(
 CONFIG_REASONS = frozenset(
     {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 )
+NAMES_TOLD = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,13 +83,32 @@ def creation_trouble(errors: Sequence[CreationError]) -> Trouble | None:
         c.QUOTA_EXCEEDED: "raise the namespace's quota, or ask for less in spec.template",
         c.FORBIDDEN: "let the namespace admit this pod (spec.template may have made it "
         "inadmissible), or grant the operator the right",
-        "NameTaken": "it goes away by itself if it is of an earlier job of this name; else "
-        "delete it or rename the job",
+        c.NAME_TAKEN: "it is tried again",
         c.CONTAINER_CONFIG_ERROR: "correct spec.template",
     }.get(first.reason, "it is tried again")
     return Trouble(
         reason=first.reason if first.reason in (c.QUOTA_EXCEEDED, c.FORBIDDEN) else _word(first),
         message=f"{first.what} could not be created: {first.message}; {remedy}",
+    )
+
+
+def names_taken(observed: Observed, errors: Sequence[CreationError]) -> Trouble | None:
+    """What has a name that the job would take, and is not the job's: it is never touched. Another
+    pod name serves as well, and so the job starts all the same."""
+    told = [error.message for error in errors if error.reason == c.NAME_TAKEN]
+    if not told:
+        # Further up are names that the job may never come to need.
+        needed = len(observed.pods) + len(observed.foreign)
+        told = [
+            identity.in_the_way("pod", pod.name, leaves=False)
+            for pod in observed.foreign
+            if pod.index < needed and not pod.leaves
+        ]
+    if not told:
+        return None
+    return Trouble(
+        reason=c.NAME_TAKEN,
+        message=f"{'; '.join(told[:NAMES_TOLD])}; the job goes on without that name",
     )
 
 

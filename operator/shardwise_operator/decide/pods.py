@@ -2,7 +2,7 @@
 
 An index is free when no pod has it, not even one that is being deleted: a pod that is stuck on a
 dead node keeps its index, and its replacement takes the next free one at once; so does a pod that
-is left of an earlier job of the same name. Pure.
+is not the job's and has the name, be it left of an earlier job or somebody else's. Pure.
 """
 
 from __future__ import annotations

@@ -169,7 +169,8 @@ class Work:
         """As many pods as are wanted; what stands in their way."""
         observed = self.observed
         wanted = self.accepted.desired + self.accepted.standby
-        blocked = [error for error in observed.creation_errors if error.retry_at > observed.now]
+        open_ = [error for error in observed.creation_errors if error.retry_at > observed.now]
+        blocked = [error for error in open_ if error.blocks]
         missing = self._missing_configmap(wanted)
         if missing is not None:
             self.requeues.append(CONFIG_MAP_POLL)
@@ -177,6 +178,8 @@ class Work:
             self.requeues.append(min(error.retry_at for error in blocked) - observed.now)
         elif not closing:
             self._create(vacant_indices(observed, wanted))
+            if open_ and vacant_indices(observed, wanted):
+                self.requeues.append(NOTED_POLL)  # under another name
         if not closing:
             extra = surplus(observed, self.accepted.desired, self.accepted.standby)
             self._delete(extra, "is not wanted any more")
@@ -191,6 +194,7 @@ class Work:
             missing
             or diagnosis.creation_trouble(blocked)
             or diagnosis.startup_trouble(observed.pods)
+            or diagnosis.names_taken(observed, open_)
         )
 
     def _create(self, vacant: tuple[int, ...]) -> None:

@@ -86,7 +86,9 @@ class Rig:
         found = (
             o for (k, n, _), o in self.cluster.objects.items() if (k, n) == ("pods", namespace)
         )
-        return [pod for pod in found if pod["metadata"]["labels"]["shardwise.dev/job-name"] == job]
+        return [
+            pod for pod in found if pod["metadata"]["labels"].get("shardwise.dev/job-name") == job
+        ]
 
     def report(self, uid: str) -> TaskReport | None:
         return self.reports.get(uid)

@@ -28,6 +28,7 @@ from shardwise_operator.observe import (
     Asked,
     ConfigMapView,
     CreationError,
+    ForeignPod,
     Observed,
     PodView,
     job_view,
@@ -70,6 +71,7 @@ class World:
     def __init__(self, **spec: Any) -> None:
         self.raw = manifest(**spec)
         self.pods: dict[str, PodView] = {}
+        self.foreign: dict[int, ForeignPod] = {}
         self.service = False
         self.report: TaskReport | None = None
         self.asked: Asked | None = None
@@ -98,6 +100,7 @@ class World:
         return Observed(
             job=job_view(copy.deepcopy(self.raw)),
             pods=tuple(sorted(self.pods.values(), key=lambda pod: pod.index)),
+            foreign=tuple(self.foreign[index] for index in sorted(self.foreign)),
             now=self.now,
             service_exists=self.service,
             configmap=self.configmap,
@@ -129,6 +132,7 @@ class World:
             case CreatePod(index=index, trainer=trainer):
                 name = f"digits-{index}"
                 assert name not in self.pods
+                assert index not in self.foreign
                 uid = f"uid-{index}-{len(self.created)}"
                 self.pods[name] = PodView(
                     name=name,

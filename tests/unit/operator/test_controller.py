@@ -141,19 +141,6 @@ async def test_the_pod_of_an_earlier_job_of_the_name_keeps_its_index():
     assert rig.status["workers"]["names"] == ["digits-0", "digits-2", "digits-3", "digits-4"]
 
 
-async def test_a_pod_of_somebody_else_with_the_name_is_waited_for():
-    rig = Rig()
-    await rig.add()
-    body = {"metadata": {"name": "digits-1", "labels": {"shardwise.dev/job-name": "other"}}}
-    await rig.cluster.create("pods", "default", body)
-    assert await rig.reconcile() == 2.0
-    assert rig.status["reason"] == "NameTaken"
-    del rig.cluster.objects["pods", "default", "digits-1"]
-    rig.time = 2.0
-    await rig.reconcile()
-    assert len(rig.made("pods")) == 4
-
-
 async def test_an_api_server_in_trouble_is_the_queues_affair():
     rig = Rig()
     await rig.add()

@@ -15,7 +15,9 @@ from shardwise_operator.actions import DrainTask, LostWorker, OpenTask, ResizeTa
 from shardwise_operator.coordination import POD_NAME, POD_UID, Coordination
 from shardwise_operator.observe import Asked, job_view
 from shardwise_operator.port import ApiError
+from shardwise_operator.render.pods import labels, owner_reference
 
+NAMED = {"namespace": "ns", "name": "digits"}
 HELLO = Credential(token="secret")
 
 
@@ -31,9 +33,16 @@ def review(**changes):
     }
 
 
-def pod(uid="uid-1", **changes):
-    labels = {names.JOB_UID: "job-uid", names.INDEX: "1"}
-    return {"metadata": {"uid": uid, "labels": labels, **changes}}
+def pod(uid="uid-1", namespace="ns", **changes):
+    job = job_view({"metadata": {"namespace": namespace, "name": "digits", "uid": "job-uid"}})
+    meta = {
+        "name": "digits-1",
+        "namespace": namespace,
+        "uid": uid,
+        "labels": {**labels(job), names.INDEX: "1"},
+        "ownerReferences": [owner_reference(job)],
+    }
+    return {"metadata": {**meta, **changes}}
 
 
 class Pods:
@@ -47,6 +56,8 @@ class Pods:
 def coordination(answer, found, changed=None):
     cluster = FakeCluster()
     cluster.review = answer
+    job = {"metadata": {"namespace": "ns", "name": "digits", "uid": "job-uid"}}
+    cluster.objects["optimizationjobs", "ns", "digits"] = job
     return cluster, Coordination(
         cluster,
         Pods(found),
@@ -65,7 +76,12 @@ async def test_a_living_worker_is_who_its_pod_says():
     cluster, subject = coordination(review(), pod())
     identity = Identity(task="job-uid", worker="digits-1", index=1)
     assert await subject.authenticate(HELLO) == identity
-    assert cluster.calls == [("review", "tokenreviews", "shardwise-coordinator")]
+    reviewed = ("review", "tokenreviews", "shardwise-coordinator")
+    assert cluster.calls == [reviewed, ("get", "optimizationjobs", "digits")]
+    # Once its task is open, the API server need not be asked for the job.
+    subject.open(job_view({**manifest(), "metadata": {**NAMED, "uid": "job-uid"}}), OPEN)
+    assert await subject.authenticate(HELLO) == identity
+    assert cluster.calls[2:] == [reviewed]
 
 
 @pytest.mark.parametrize(
@@ -79,6 +95,9 @@ async def test_a_living_worker_is_who_its_pod_says():
         (review(), None),
         (review(), pod(uid="uid-of-its-successor")),
         (review(), pod(labels={})),
+        (review(), pod(ownerReferences=[])),
+        (review(), pod(name="digits-01")),
+        (review(), pod(namespace="evil")),
         ({}, pod()),
     ],
 )
@@ -92,6 +111,20 @@ async def test_everyone_else_is_refused(answer, found):
 async def test_without_a_verdict_nobody_is_refused():
     cluster, subject = coordination(review(), pod())
     cluster.refuse["review", "tokenreviews"] = ApiError(500, "InternalError", "etcd")
+    with pytest.raises(ApiError):
+        await subject.authenticate(HELLO)
+
+
+async def test_a_pod_that_names_a_job_of_another_namespace_is_refused():
+    cluster, subject = coordination(review(), pod())
+    cluster.objects.clear()  # The job that it names is not in its namespace,
+    with pytest.raises(Refused, match="no job digits"):
+        await subject.authenticate(HELLO)
+    subject.open(job_view(manifest()), OPEN)  # but in `default`.
+    with pytest.raises(Refused, match="no job digits"):
+        await subject.authenticate(HELLO)
+    cluster.refuse["get", "optimizationjobs"] = ApiError(500, "InternalError", "etcd")
+    subject.close(job_view(manifest()), "x", "y")
     with pytest.raises(ApiError):
         await subject.authenticate(HELLO)
 

@@ -17,7 +17,7 @@ from operator_world import World, told
 from shardwise.api.types import OptimizationJobStatus
 from shardwise_operator.actions import CreatePod
 from shardwise_operator.decide import decide
-from shardwise_operator.observe import PodView
+from shardwise_operator.observe import ForeignPod, PodView
 
 picks = st.integers(0, 7)
 MOST = 8
@@ -111,6 +111,16 @@ class JobMachine(RuleBasedStateMachine):
         pod = self._pick(pick)
         if pod is not None:
             del self.world.pods[pod.name]
+
+    @rule(index=st.integers(0, MOST + 2), leaves=st.booleans())
+    def somebody_takes_a_name(self, index, leaves):
+        if f"digits-{index}" not in self.world.pods:
+            name = f"digits-{index}"
+            self.world.foreign[index] = ForeignPod(name=name, index=index, leaves=leaves)
+
+    @rule()
+    def names_are_free_again(self):
+        self.world.foreign.clear()
 
     @rule(node=st.sampled_from(["node0", "node1"]))
     def a_node_dies(self, node):

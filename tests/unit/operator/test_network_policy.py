@@ -11,6 +11,8 @@ from controller_rig import Rig
 from shardwise_operator.port import ApiError
 from shardwise_operator.settings import Settings, SettingsError
 
+POLICY = "shardwise-job-uid"
+
 
 @pytest.fixture
 def rig(monkeypatch) -> Rig:
@@ -58,3 +60,16 @@ async def test_no_pod_runs_without_it_and_the_status_says_why(rig):
 def test_a_setting_that_cannot_be_used_is_named(name, value):
     with pytest.raises(SettingsError, match=name):
         Settings.from_environment({f"SHARDWISE_{name}": value})
+
+
+async def test_one_of_somebody_else_under_its_name_is_no_protection(rig):
+    await rig.add()
+    await rig.cluster.create("networkpolicies", "default", {"metadata": {"name": POLICY}})
+    await rig.reconcile()
+    assert rig.made("pods") == []
+    assert rig.status["reason"] == "NameTaken"
+    assert f"networkpolicy {POLICY} exists and is not this job's" in rig.status["message"]
+    del rig.cluster.objects["networkpolicies", "default", POLICY]
+    rig.time += 61
+    await rig.reconcile()
+    assert len(rig.made("pods")) == 4

@@ -51,6 +51,7 @@ UNSCHEDULABLE: Final = "Unschedulable"
 CONTAINER_CONFIG_ERROR: Final = "ContainerConfigError"
 QUOTA_EXCEEDED: Final = "QuotaExceeded"
 FORBIDDEN: Final = "Forbidden"
+NAME_TAKEN: Final = "NameTaken"
 RECOVERING: Final = "Recovering"
 SUSPENDING: Final = "Suspending"
 RESUMED: Final = "Resumed"
@@ -99,6 +100,7 @@ REASONS: Final = (
     CONTAINER_CONFIG_ERROR,
     QUOTA_EXCEEDED,
     FORBIDDEN,
+    NAME_TAKEN,
     RECOVERING,
     SUSPENDING,
     SUSPENDED,
