@@ -90,7 +90,7 @@ def test_errors_of_single_fields(change, words):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"name": "l-r"}, "name: 'l-r' is not of the form"),
+        ({"name": "l-r"}, "name: 'l-r' cannot be the name of an argument; use at most 63"),
         ({"values": []}, "values: [] has fewer than 1 entries"),
         ({"values": [0.5]}, "values[0]: 0.5 is a fraction, and a fraction has more than one"),
         ({"range": {"type": "Real", "min": 1, "max": 2}}, "range.type: 'Real' is not 'Float'"),

@@ -18,6 +18,7 @@ from pydantic import (
     PlainSerializer,
 )
 from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
 
 INT32_MAX = 2**31 - 1
 SAFE_INTEGER = 2**53 - 1
@@ -59,6 +60,23 @@ class StatusModel(Model):
     """What the operator writes, and reads back: fields of another version are passed over."""
 
     model_config = ConfigDict(extra="ignore")
+
+
+def distinct(key: str | None = None) -> AfterValidator:
+    """For a list whose entries, or one of their fields, must differ, as an API server wants it of
+    a list that is a map or a set."""
+
+    def check(found: Any) -> Any:
+        first: dict[Any, int] = {}
+        for index, entry in enumerate(found):
+            value = entry if key is None else getattr(entry, key)
+            earlier = first.setdefault(value, index)
+            if earlier != index:
+                places = {"first": earlier, "second": index, "value": value}
+                raise PydanticCustomError("duplicate", "has an entry twice", places)
+        return found
+
+    return AfterValidator(check)
 
 
 def _seconds_utc(time: datetime) -> datetime:

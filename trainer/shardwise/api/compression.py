@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, StringConstraints, WithJsonSchema
+from pydantic import Field, StringConstraints
 
 from shardwise.api.base import (
     INT32,
@@ -21,12 +21,13 @@ from shardwise.api.base import (
     StatusModel,
     Text,
     Word,
+    distinct,
 )
+from shardwise.api.parameters import ENTRYPOINT_PATTERN, ParameterName, ParameterValue
 
 FRACTION_BELOW_ONE_PATTERN: Final = r"^0(\.[0-9]{1,9})?$"
 FRACTION_PATTERN: Final = r"^(0(\.[0-9]{1,9})?|1(\.0{1,9})?)$"
 POSITIVE_PATTERN: Final = r"^([1-9][0-9]{0,8}(\.[0-9]{1,9})?|0\.[0-9]{0,8}[1-9][0-9]{0,8})$"
-ENTRYPOINT_PATTERN: Final = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_]\w*$"
 STEP_NAME_PATTERN: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 
 MAX_STEPS = 16
@@ -40,26 +41,13 @@ Fraction = Annotated[str, StringConstraints(max_length=11, pattern=FRACTION_PATT
 Positive = Annotated[str, StringConstraints(max_length=20, pattern=POSITIVE_PATTERN)]
 LayerName = Annotated[str, StringConstraints(min_length=1, max_length=253)]
 File = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
-Argument = Annotated[
-    int | Annotated[str, StringConstraints(max_length=1024)],
-    WithJsonSchema(
-        {
-            "anyOf": [{"type": "integer"}, {"type": "string"}],
-            "x-kubernetes-int-or-string": True,
-            "maxLength": 1024,
-            "minimum": -SAFE_INTEGER,
-            "maximum": SAFE_INTEGER,
-        }
-    ),
-]
-Arguments = Annotated[
-    dict[Annotated[str, StringConstraints(max_length=63)], Argument] | None, Field(max_length=64)
-]
+Arguments = Annotated[dict[ParameterName, ParameterValue] | None, Field(max_length=64)]
 Names = Annotated[
     list[LayerName],
     Field(
         max_length=MAX_LAYERS, json_schema_extra={"x-kubernetes-list-type": "set", "default": []}
     ),
+    distinct(),
 ]
 BY_NAME = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
 
@@ -131,6 +119,7 @@ class Prune(SpecModel):
     layers: Annotated[
         list[LayerSparsity],
         Field(max_length=MAX_LAYERS, json_schema_extra=BY_NAME | {"default": []}),
+        distinct("name"),
     ] = Field(default_factory=list)
     """layers are those with a sparsity of their own."""
 
@@ -169,7 +158,7 @@ class DistillTeacher(SpecModel):
 
     entrypoint: Annotated[
         str | None,
-        StringConstraints(min_length=3, max_length=256, pattern=ENTRYPOINT_PATTERN),
+        StringConstraints(max_length=256, pattern=ENTRYPOINT_PATTERN),
     ] = None
     """entrypoint is the function that returns the teacher's Task. When it is absent, it is the
     job's own."""
@@ -187,7 +176,7 @@ class DistillStudent(SpecModel):
 
     entrypoint: Annotated[
         str | None,
-        StringConstraints(min_length=3, max_length=256, pattern=ENTRYPOINT_PATTERN),
+        StringConstraints(max_length=256, pattern=ENTRYPOINT_PATTERN),
     ] = None
     """entrypoint is the function that returns the student's Task. When it is absent, it is the
     job's own."""
@@ -241,7 +230,7 @@ class Distill(SpecModel):
 class CompressionStep(SpecModel):
     """One step: exactly one of prune, quantize and distill."""
 
-    name: Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=STEP_NAME_PATTERN)]
+    name: Annotated[str, StringConstraints(max_length=63, pattern=STEP_NAME_PATTERN)]
     """name is what the step is called in the table of results."""
 
     prune: Prune | None = None
@@ -289,6 +278,7 @@ class Compression(SpecModel):
     steps: Annotated[
         list[CompressionStep],
         Field(min_length=1, max_length=MAX_STEPS, json_schema_extra=BY_NAME),
+        distinct("name"),
     ]
     """steps are done in order."""
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from shardwise.api.rule import Rule
+from shardwise.api.rule import COMPRESSION, Rule, where
 from shardwise.api.types import OptimizationJob
 
 FIELD: Final = "spec.compression.steps"
@@ -23,8 +23,8 @@ class StepRule:
     """Something that must hold within each step.
 
     Attributes:
-        expression: CEL, with the step as `s`.
-        message: what a step must be like, after "each ".
+        expression: CEL, with the step as `self`.
+        message: what a step must be like, after "must ".
         problem: what is wrong with a step, with the values; "" where nothing is.
     """
 
@@ -122,77 +122,105 @@ def _teacher(step: Json) -> str:
 
 STEP_RULES: Final = (
     StepRule(
-        expression="[has(s.prune), has(s.quantize), has(s.distill)].exists_one(given, given)",
+        expression="[has(self.prune), has(self.quantize), has(self.distill)]"
+        ".exists_one(given, given)",
         message="have exactly one of prune, quantize and distill",
         remedy="make a step of each",
         problem=_kinds,
     ),
     StepRule(
-        expression="!has(s.fineTune) || has(s.fineTune.epochs) != has(s.fineTune.steps)",
-        message="have either fineTune.epochs or fineTune.steps, where they have fineTune",
+        expression="!has(self.fineTune) || has(self.fineTune.epochs) != has(self.fineTune.steps)",
+        message="have either fineTune.epochs or fineTune.steps, where it has fineTune",
         remedy="give one of them",
         problem=_length,
     ),
     StepRule(
-        expression="!has(s.distill) || has(s.fineTune)",
-        message="have fineTune where they have distill",
+        expression="!has(self.distill) || has(self.fineTune)",
+        message="have fineTune where it has distill",
         remedy="say for how many epochs or steps to distill",
         problem=_distilled,
     ),
     StepRule(
-        expression="!has(s.prune) || !has(s.prune.schedule) || has(s.fineTune)",
-        message="have fineTune where they have prune.schedule",
+        expression="!has(self.prune) || !has(self.prune.schedule) || has(self.fineTune)",
+        message="have fineTune where it has prune.schedule",
         remedy="add fineTune: a schedule prunes while it trains",
         problem=_scheduled,
     ),
     StepRule(
-        expression="!has(s.prune) || !has(s.prune.schedule)"
-        " || (s.prune.method != 'OBS' && s.prune.pattern == 'Unstructured')",
-        message="prune Unstructured by Magnitude, Taylor or Fisher where they have prune.schedule",
+        expression=where(
+            "self.prune.method != 'OBS' && self.prune.pattern == 'Unstructured'",
+            "self.prune",
+            "self.prune.schedule",
+            "self.prune.method",
+            "self.prune.pattern",
+        ),
+        message="prune Unstructured by Magnitude, Taylor or Fisher where it has prune.schedule",
         remedy="take the schedule out: the others prune at once",
         problem=_little_by_little,
     ),
     StepRule(
-        expression="!has(s.prune) || s.prune.pattern != 'Channels'"
-        " || s.prune.method == 'Magnitude'",
+        expression=where(
+            "self.prune.pattern != 'Channels' || self.prune.method == 'Magnitude'",
+            "self.prune",
+            "self.prune.method",
+            "self.prune.pattern",
+        ),
         message="have prune.method Magnitude where prune.pattern is Channels",
         remedy="write method: Magnitude: the others cannot choose channels",
         problem=_channels,
     ),
     StepRule(
-        expression="!has(s.prune) || s.prune.pattern == 'Unstructured'"
-        " || size(s.prune.layers) == 0",
+        expression=where(
+            "self.prune.pattern == 'Unstructured' || size(self.prune.layers) == 0",
+            "self.prune",
+            "self.prune.pattern",
+            "self.prune.layers",
+        ),
         message="have prune.layers only where prune.pattern is Unstructured",
         remedy="remove layers, or name those to leave alone in ignore",
         problem=_layers,
     ),
     StepRule(
-        expression="!has(s.prune) || s.prune.pattern != 'TwoOfFour' || s.prune.sparsity == '0.5'",
+        expression=where(
+            "self.prune.pattern != 'TwoOfFour' || self.prune.sparsity == '0.5'",
+            "self.prune",
+            "self.prune.pattern",
+            "self.prune.sparsity",
+        ),
         message="have no prune.sparsity where prune.pattern is TwoOfFour",
         remedy="remove sparsity: two of four is a half",
         problem=_half,
     ),
     StepRule(
-        expression="!has(s.quantize) || s.quantize.activations == 'None'"
-        " || (s.quantize.bits == 8 && !has(s.quantize.groupSize)"
-        " && s.quantize.method == 'Nearest')",
-        message="have 8 bits, method Nearest and no groupSize where they have quantize.activations",
+        expression=where(
+            "self.quantize.activations == 'None' || (self.quantize.bits == 8"
+            " && !has(self.quantize.groupSize) && self.quantize.method == 'Nearest')",
+            "self.quantize",
+            "self.quantize.activations",
+            "self.quantize.bits",
+            "self.quantize.method",
+        ),
+        message="have 8 bits, method Nearest and no groupSize where it has quantize.activations",
         remedy="write bits: 8 without groupSize and method, or activations: None",
         problem=_integers,
     ),
     StepRule(
-        expression="!has(s.quantize) || s.quantize.activations != 'Static'"
-        " || size(s.quantize.ignore) == 0",
+        expression=where(
+            "self.quantize.activations != 'Static' || size(self.quantize.ignore) == 0",
+            "self.quantize",
+            "self.quantize.activations",
+            "self.quantize.ignore",
+        ),
         message="have no quantize.ignore where quantize.activations is Static",
         remedy="remove ignore, or write activations: Dynamic",
         problem=_whole,
     ),
     StepRule(
-        expression="!has(s.distill) || !has(s.distill.teacher)"
-        " || !has(s.distill.teacher.parameters)"
-        " || has(s.distill.teacher.file) || has(s.distill.teacher.entrypoint)",
-        message="have distill.teacher.file or distill.teacher.entrypoint where they have its"
-        " parameters",
+        expression="!has(self.distill) || !has(self.distill.teacher)"
+        " || !has(self.distill.teacher.parameters)"
+        " || has(self.distill.teacher.file) || has(self.distill.teacher.entrypoint)",
+        message="have distill.teacher.file or distill.teacher.entrypoint where it has"
+        " distill.teacher.parameters",
         remedy="name the file of its trained weights: the job's own entrypoint gives initial ones",
         problem=_teacher,
     ),
@@ -220,7 +248,7 @@ def _problem_of(rule: StepRule) -> Callable[[Json], str]:
     return problem
 
 
-def _rule(expression: str, message: str, remedy: str, problem: Callable[[Json], str]) -> Rule:
+def _rule(at: str, expression: str, here: str, remedy: str, problem: Callable[[Json], str]) -> Rule:
     def of(job: OptimizationJob) -> str:
         compression = job.spec.compression
         return "" if compression is None else problem(compression.to_json())
@@ -230,10 +258,11 @@ def _rule(expression: str, message: str, remedy: str, problem: Callable[[Json], 
         return None if compression is None else compression.to_json()["steps"]
 
     return Rule(
-        at="spec.compression",
+        at=at,
         field=FIELD,
         expression=expression,
-        message=message,
+        message=f"{at if at.endswith('[]') else FIELD} {here}",
+        here=here,
         remedy=remedy,
         holds=lambda job: not of(job),
         value=value,
@@ -243,15 +272,15 @@ def _rule(expression: str, message: str, remedy: str, problem: Callable[[Json], 
 
 _TABLE: Final = (
     *(
-        (f"self.steps.all(s, {r.expression})", f"{FIELD} must each {r.message}", r.remedy, found)
+        (f"{FIELD}[]", r.expression, f"must {r.message}", r.remedy, _problem_of(r))
         for r in STEP_RULES
-        for found in [_problem_of(r)]
     ),
     (
+        COMPRESSION,
         "!self.steps.exists(s, has(s.quantize))"
         " || (self.steps.exists_one(s, has(s.quantize))"
         " && has(self.steps[size(self.steps) - 1].quantize))",
-        f"{FIELD} must have quantize last",
+        "must have quantize last",
         "move it to the end: later steps would change the quantized weights",
         _last,
     ),
@@ -262,6 +291,6 @@ COMPRESSION_RULES: Final = tuple(_rule(*entry) for entry in _TABLE)
 
 def problems(spec: Json) -> Iterator[str]:
     """What is wrong with spec.compression in its JSON form: field, problem and remedy."""
-    for _, _, remedy, problem in _TABLE:
+    for *_, remedy, problem in _TABLE:
         if found := problem(spec):
             yield f"{FIELD}: {found}; {remedy}"

@@ -13,14 +13,10 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from shardwise.api.compression import (
-    FRACTION_BELOW_ONE_PATTERN,
-    FRACTION_PATTERN,
-    POSITIVE_PATTERN,
-)
-from shardwise.api.policy import MANAGER_PATTERN, URL_PATTERN
-from shardwise.api.spec import ENTRYPOINT_PATTERN, OBJECT_NAME_PATTERN
-from shardwise.api.tasks import FIELD_PATTERN, TASK_NAME_PATTERN
+from shardwise.api import words
+from shardwise.api.parameters import NAME_PATTERN
+from shardwise.api.spec import LABEL_KEY_PATTERN
+from shardwise.api.tasks import NUMBER_PATTERN
 from shardwise.api.types import API_VERSION, KIND, OptimizationJob
 
 SHOWN_CHARACTERS = 60
@@ -117,20 +113,21 @@ def _parameter(kind: str, field: str, value: object, context: Mapping[str, Any])
         problem = f"{word} is a boolean, not an integer or a string"
         return problem, f'write it in quotes: {key}"{word}", or as 0 or 1'
     if kind == "parameter_size":
-        return f"{shown} is an integer beyond 2**53 - 1", f'write it in quotes: {key}"{value}"'
+        return f"{shown} {words.BEYOND.problem}", f'{words.BEYOND.remedy}: {key}"{value}"'
     if kind == "parameter_length":
         limit = context.get("limit", "")
         return f"{shown} is longer than {limit} characters", "put long texts into the code"
     if kind == "parameter_number":
-        return f"{shown} is not a number", 'give an integer, or a decimal number as "0.001"'
+        said = words.pattern(NUMBER_PATTERN)
+        return f"{shown} {said.problem}", said.remedy
     return f"{shown} is not an integer or a string", "give each part a parameter of its own"
 
 
 def _key(location: tuple[int | str, ...], value: object) -> tuple[str, str]:
-    if "parameters" not in location:
+    if not isinstance(value, str):
         return f"{_shown(value)} is not a string", f'write it in quotes: "{value}"'
-    problem = f"{_shown(value)} cannot be the name of an argument"
-    return problem, "use at most 63 letters, digits and underscores, not starting with a digit"
+    said = words.pattern(NAME_PATTERN if "parameters" in location else LABEL_KEY_PATTERN)
+    return f"{_shown(value)} {said.problem}", said.remedy
 
 
 def _value(kind: str, field: str, value: object, context: Mapping[str, Any]) -> tuple[str, str]:
@@ -141,16 +138,17 @@ def _value(kind: str, field: str, value: object, context: Mapping[str, Any]) -> 
             problem = f"{shown} is {_what(value)}, not {_TYPES[kind]}"
             remedy = known or _type_remedy(value, _TYPES[kind])
         case "greater_than_equal":
-            problem = f"{shown} is less than {context['ge']}"
-            remedy = f"give {context['ge']} or more"
+            problem, remedy = _of(shown, words.least(int(context["ge"])))
         case "less_than_equal":
-            problem = f"{shown} is more than {context['le']}"
-            remedy = f"give {context['le']} or less"
+            problem, remedy = _of(shown, words.most(int(context["le"])))
         case "literal_error":
             expected = str(context["expected"])
             problem, remedy = f"{shown} is not {expected}", known or f"write {expected}"
+        case "duplicate":
+            problem = "has {value!r} twice (at [{first}] and [{second}])".format_map(context)
+            remedy = "remove one of them, or give it a name of its own"
         case "string_pattern_mismatch":
-            problem, remedy = _pattern(shown, str(context["pattern"]), known)
+            problem, remedy = _of(shown, words.pattern(str(context["pattern"])))
         case "string_too_short" | "string_too_long":
             problem, remedy = _length(kind, shown, "characters", context, known)
         case "too_short" | "too_long":
@@ -168,34 +166,19 @@ def _type_remedy(value: object, wanted: str) -> str:
     return f"give {wanted}"
 
 
-def _pattern(shown: str, pattern: str, known: str | None) -> tuple[str, str]:
-    form = {
-        ENTRYPOINT_PATTERN: "of the form module:function",
-        OBJECT_NAME_PATTERN: "an object's name (lowercase letters, digits, dashes and dots)",
-        URL_PATTERN: "of the form scheme://place",
-        MANAGER_PATTERN: "of the form domain/name",
-        FRACTION_BELOW_ONE_PATTERN: 'a fraction from 0 to below 1, as "0.9"',
-        FRACTION_PATTERN: 'a fraction from 0 to 1, as "0.01"',
-        FIELD_PATTERN: (
-            "trainer.epochs, .steps, .batchSize or .seed, or compression.<step's name>.<path>"
-        ),
-        TASK_NAME_PATTERN: "a name of lowercase letters, digits and dashes",
-        POSITIVE_PATTERN: 'a positive number, as "0.01"',
-    }.get(pattern, f"of the form {pattern}")
-    hint = "correct it"
-    if pattern == FIELD_PATTERN:
-        hint = "correct it, or leave it out: an argument of the entrypoint needs none"
-    return f"{shown} is not {form}", known or hint
+def _of(shown: str, said: words.Words) -> tuple[str, str]:
+    return f"{shown} {said.problem}", said.remedy
 
 
 def _length(
     kind: str, shown: str, unit: str, context: Mapping[str, Any], known: str | None
 ) -> tuple[str, str]:
-    if kind.endswith("short"):
-        least = context["min_length"]
-        return f"{shown} has fewer than {least} {unit}", known or f"give at least {least}"
-    most = context["max_length"]
-    return f"{shown} has more than {most} {unit}", known or f"give at most {most}"
+    said = (
+        words.fewer(context["min_length"], unit)
+        if kind.endswith("short")
+        else words.longer(context["max_length"], unit)
+    )
+    return f"{shown} {said.problem}", known or said.remedy
 
 
 def _shown(value: object) -> str:

@@ -10,6 +10,8 @@ from pydantic_core import PydanticCustomError
 from shardwise.api.base import SAFE_INTEGER
 
 IDENTIFIER: Final = "[A-Za-z_][A-Za-z0-9_]*"
+NAME_PATTERN: Final = f"^{IDENTIFIER}$"
+ENTRYPOINT_PATTERN: Final = rf"^{IDENTIFIER}(\.{IDENTIFIER})*:{IDENTIFIER}$"
 MAX_PARAMETER_LENGTH: Final = 1024
 
 
@@ -40,7 +42,6 @@ ParameterValue = Annotated[
     BeforeValidator(parameter_value),
     WithJsonSchema(
         {
-            "anyOf": [{"type": "integer"}, {"type": "string"}],
             "x-kubernetes-int-or-string": True,
             "maxLength": MAX_PARAMETER_LENGTH,
             "minimum": -SAFE_INTEGER,
@@ -48,4 +49,4 @@ ParameterValue = Annotated[
         }
     ),
 ]
-ParameterName = Annotated[str, StringConstraints(max_length=63, pattern=f"^{IDENTIFIER}$")]
+ParameterName = Annotated[str, StringConstraints(max_length=63, pattern=NAME_PATTERN)]

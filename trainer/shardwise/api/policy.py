@@ -21,9 +21,7 @@ Seconds = Annotated[int | None, Field(ge=1, le=ONE_YEAR_SECONDS, json_schema_ext
 SecondsOrNone = Annotated[int | None, Field(ge=0, le=ONE_YEAR_SECONDS, json_schema_extra=INT32)]
 # Progress is reported every few seconds: a shorter limit would see stalls where there are none.
 StallSeconds = Annotated[int | None, Field(ge=10, le=ONE_YEAR_SECONDS, json_schema_extra=INT32)]
-Manager = Annotated[
-    str | None, StringConstraints(min_length=3, max_length=63, pattern=MANAGER_PATTERN)
-]
+Manager = Annotated[str | None, StringConstraints(max_length=63, pattern=MANAGER_PATTERN)]
 CleanPodPolicy = Literal["None", "Running", "All"]
 
 
@@ -51,9 +49,7 @@ class Checkpoint(SpecModel):
     without the name; for example `persistentVolumeClaim: {claimName: checkpoints}`. The job
     writes into a directory of its own name there. Give either volume or url, not both."""
 
-    url: Annotated[
-        str | None, StringConstraints(min_length=5, max_length=1024, pattern=URL_PATTERN)
-    ] = None
+    url: Annotated[str | None, StringConstraints(max_length=1024, pattern=URL_PATTERN)] = None
     """url is where an object store takes the checkpoints, as fsspec writes it; for example
     `s3://bucket/jobs`. The job writes under its namespace and name there. Credentials come from
     the environment of the worker pods (spec.template). Give either volume or url, not both."""

@@ -12,6 +12,20 @@ from shardwise.api.rules import CEL_RULES
 from shardwise.api.schema import Schema, node_at
 from shardwise.api.types import API_VERSION, KIND
 
+BOUNDS = """\
+Every text, list, mapping and number has a bound in the schema, and the nesting is that of the
+tables above. The schema cannot bound what Kubernetes itself defines: `spec.template.spec` and the
+two `volume` fields are taken at any depth and size that the API server stores (1.5 MiB); the
+operator checks them. A number that is no integer of 64 bits is refused by the API server.
+
+A server with CEL answers to a wrong value in the operator's own words. It allows rules only so much
+computation for the longest lists that the schema allows, so a few answers come from the operator
+alone, in the condition `Accepted`. For a task of a list these are names of distillation parameters,
+integers beyond 2**53 - 1, a distillation's entrypoint with a colon that is wrong otherwise, and a
+layer's sparsity that begins with 0 and is no fraction; for any job, a volume without a source, and
+what depends on several parameters of a sweep. `shardwise submit FILE --dry-run client` gives all
+of them at once."""
+
 
 def reference(schema: Schema, command: str) -> str:
     lines = [
@@ -26,6 +40,7 @@ def reference(schema: Schema, command: str) -> str:
             lines += [f"## `{path}`", "", node.get("description", ""), "", *_table(node), ""]
     lines += ["## Rules across fields", ""]
     lines += [f"- {rule.full_message}." for rule in CEL_RULES]
+    lines += ["", "## Bounds", "", BOUNDS]
     lines += ["", "## Conditions", "", _words("Types", conditions.TYPES)]
     lines += ["", _words("Reasons", conditions.REASONS), ""]
     return "\n".join(lines)

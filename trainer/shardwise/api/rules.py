@@ -13,7 +13,7 @@ from typing import Final
 from shardwise.api.compression_rules import COMPRESSION_RULES
 from shardwise.api.conditions import NAME_TOO_LONG
 from shardwise.api.policy import Checkpoint
-from shardwise.api.rule import Immutable, Rule
+from shardwise.api.rule import Immutable, Rule, where
 from shardwise.api.rules_tasks import TASK_RULES
 from shardwise.api.spec import MAX_PODS
 from shardwise.api.types import MAX_NAME_LENGTH, OptimizationJob
@@ -74,7 +74,7 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(
         at="",
         field="metadata.name",
-        expression=f"size(self.metadata.name) <= {MAX_NAME_LENGTH}",
+        expression=where(f"size(self.metadata.name) <= {MAX_NAME_LENGTH}", "self.metadata.name"),
         message=f"metadata.name must have at most {MAX_NAME_LENGTH} characters",
         remedy="choose a shorter name: the workers' names are made from it",
         holds=lambda job: len(job.metadata.name) <= MAX_NAME_LENGTH,
@@ -88,7 +88,7 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(
         at="",
         field="metadata.name",
-        expression=f"self.metadata.name.matches('{NAME_PATTERN}')",
+        expression=where(f"self.metadata.name.matches('{NAME_PATTERN}')", "self.metadata.name"),
         message="metadata.name must be a lowercase letter, then letters, digits and dashes",
         remedy="rename the job: a Service gets the same name",
         holds=lambda job: re.fullmatch(NAME_PATTERN, job.metadata.name) is not None,
@@ -102,7 +102,10 @@ RULES: Final[tuple[Rule, ...]] = (
         at="spec",
         field="spec.workers.replicas",
         # A pool may have more workers than one task can use.
-        expression="has(self.tasks) || self.workers.replicas <= self.trainer.shards",
+        expression="has(self.tasks) || "
+        + where(
+            "self.workers.replicas <= self.trainer.shards", "self.workers", "self.workers.replicas"
+        ),
         message="spec.workers.replicas must not be more than spec.trainer.shards",
         remedy="lower replicas or raise shards",
         holds=lambda job: (
@@ -117,8 +120,8 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(
         at="spec",
         field="spec.workers.max",
-        expression="has(self.tasks) || !has(self.workers.max)"
-        " || self.workers.max <= self.trainer.shards",
+        expression="has(self.tasks) || "
+        + where("self.workers.max <= self.trainer.shards", "self.workers", "self.workers.max"),
         message="spec.workers.max must not be more than spec.trainer.shards",
         remedy="lower max or raise shards",
         holds=lambda job: (
@@ -132,7 +135,7 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(
         at="spec.workers",
         field="spec.workers.min",
-        expression="self.min <= self.replicas",
+        expression=where("self.min <= self.replicas", "self.min", "self.replicas"),
         message="spec.workers.min must not be more than spec.workers.replicas",
         remedy="lower min or raise replicas",
         holds=lambda job: job.spec.workers.min <= job.spec.workers.replicas,
@@ -145,7 +148,7 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(
         at="spec.workers",
         field="spec.workers.replicas",
-        expression="!has(self.max) || self.replicas <= self.max",
+        expression=where("self.replicas <= self.max", "self.replicas", "self.max"),
         message="spec.workers.replicas must not be more than spec.workers.max",
         remedy="lower replicas or raise max",
         holds=lambda job: job.spec.workers.replicas <= job.spec.workers.most,
@@ -157,7 +160,9 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(
         at="spec.workers",
         field="spec.workers.standby",
-        expression=f"self.replicas + self.standby <= {MAX_PODS}",
+        expression=where(
+            f"self.replicas + self.standby <= {MAX_PODS}", "self.replicas", "self.standby"
+        ),
         message=f"spec.workers.replicas and spec.workers.standby must be at most {MAX_PODS} pods",
         remedy="lower standby",
         holds=lambda job: job.spec.workers.replicas + job.spec.workers.standby <= MAX_PODS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from shardwise.api.rule import Rule
+from shardwise.api.rule import Rule, where
 from shardwise.api.tasks import EarlyStopping, Sweep, SweepParameter, Tasks
 from shardwise.api.types import OptimizationJob
 
@@ -46,7 +46,8 @@ def _objectives(what: str, why: str, count: str, right: Callable[[OptimizationJo
     return Rule(
         at="spec.tasks",
         field="spec.tasks.objectives",
-        expression=f"!has(self.sweep) || {what} || size(self.objectives) {count}",
+        expression=f"!has(self.sweep) || {what} || "
+        + where(f"size(self.objectives) {count}", "self.objectives"),
         message=f"spec.tasks.objectives must have {words} for {why}",
         remedy="write objectives: [{metric: accuracy, direction: Maximize}], or another metric",
         holds=right,
@@ -151,7 +152,11 @@ TASK_RULES: Final[tuple[Rule, ...]] = (
     Rule(
         at="spec.tasks",
         field="spec.tasks.maxTasks",
-        expression="!has(self.sweep) || self.sweep.algorithm == 'Grid' || has(self.maxTasks)",
+        expression=where(
+            "self.sweep.algorithm == 'Grid' || has(self.maxTasks)",
+            "self.sweep",
+            "self.sweep.algorithm",
+        ),
         message="spec.tasks.maxTasks must be given for Random, TPE and NSGA2",
         remedy="say how many tasks are to be tried, for example maxTasks: 50",
         holds=lambda job: _algorithm(job) in ("", "Grid") or _tasks(job).max_tasks is not None,
@@ -159,13 +164,13 @@ TASK_RULES: Final[tuple[Rule, ...]] = (
         problem=lambda job: f"is missing, and {_algorithm(job)} goes on for as long as it may",
     ),
     _objectives(
-        "self.sweep.algorithm != 'TPE'",
+        "!has(self.sweep.algorithm) || self.sweep.algorithm != 'TPE'",
         "TPE",
         "== 1",
         lambda job: _algorithm(job) != "TPE" or len(_metrics(job)) == 1,
     ),
     _objectives(
-        "self.sweep.algorithm != 'NSGA2'",
+        "!has(self.sweep.algorithm) || self.sweep.algorithm != 'NSGA2'",
         "NSGA2",
         ">= 1",
         lambda job: _algorithm(job) != "NSGA2" or len(_metrics(job)) >= 1,
@@ -179,8 +184,12 @@ TASK_RULES: Final[tuple[Rule, ...]] = (
     Rule(
         at="spec",
         field="spec.tasks.workersPerTask",
-        expression="!has(self.tasks) || type(self.tasks.workersPerTask) == string"
-        " || self.tasks.workersPerTask <= self.trainer.shards",
+        expression=where(
+            "type(self.tasks.workersPerTask) == string"
+            " || self.tasks.workersPerTask <= self.trainer.shards",
+            "self.tasks",
+            "self.tasks.workersPerTask",
+        ),
         message="spec.tasks.workersPerTask must not be more than spec.trainer.shards",
         remedy="lower workersPerTask or raise shards",
         holds=lambda job: (
@@ -196,9 +205,14 @@ TASK_RULES: Final[tuple[Rule, ...]] = (
     Rule(
         at="spec",
         field="spec.tasks.workersPerTask",
-        expression="!has(self.tasks) || type(self.tasks.workersPerTask) == string"
-        " || self.tasks.workersPerTask"
-        " <= (has(self.workers.max) ? self.workers.max : self.workers.replicas)",
+        expression=where(
+            "type(self.tasks.workersPerTask) == string || self.tasks.workersPerTask"
+            " <= (has(self.workers.max) ? self.workers.max : self.workers.replicas)",
+            "self.tasks",
+            "self.tasks.workersPerTask",
+            "self.workers",
+            "self.workers.replicas",
+        ),
         message="spec.tasks.workersPerTask must not be more than spec.workers.max,"
         " or replicas where there is no max",
         remedy="lower workersPerTask or raise spec.workers.replicas (and max, where it is given)",

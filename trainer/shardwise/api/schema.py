@@ -10,6 +10,7 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
+from shardwise.api.field_rules import KEYS, add_rules
 from shardwise.api.rules import CEL_RULES
 from shardwise.api.types import OptimizationJob
 
@@ -31,13 +32,17 @@ def structural(*, cel: bool) -> Schema:
     schema["required"] = ["spec"]
     if cel:
         _attach_rules(schema)
+        _add_rules(properties["spec"])
+    _drop_keys(schema)
     return schema
 
 
 def node_at(schema: Schema, path: str) -> Schema:
-    """The schema of `spec.trainer` and the like; "" is the whole."""
+    """The schema of `spec.trainer`, `spec.tasks.list[]` and the like; "" is the whole."""
     for name in filter(None, path.split(".")):
-        schema = schema["properties"][name]
+        schema = schema["properties"][name.removesuffix("[]")]
+        if name.endswith("[]"):
+            schema = schema["items"]
     return schema
 
 
@@ -53,6 +58,7 @@ def fields(schema: Schema, path: str = "") -> Iterator[tuple[str, Schema]]:
 
 def _rewrite(node: Schema, definitions: dict[str, Schema]) -> Schema:
     node = _merge(node, definitions)
+    _rewrite_mapping(node, definitions)
     for key in _DROPPED:
         node.pop(key, None)
     if "description" in node:
@@ -66,7 +72,6 @@ def _rewrite(node: Schema, definitions: dict[str, Schema]) -> Schema:
         node["properties"] = {
             name: _rewrite(child, definitions) for name, child in node["properties"].items()
         }
-    _rewrite_mapping(node, definitions)
     if "items" in node:
         node["items"] = _rewrite(node["items"], definitions)
     if "default" in node:
@@ -95,7 +100,8 @@ def _rewrite_mapping(node: Schema, definitions: dict[str, Schema]) -> None:
     """A mapping's values have one schema; of its keys, a CRD can say nothing."""
     patterns = node.pop("patternProperties", None)
     if patterns:
-        node["additionalProperties"] = next(iter(patterns.values()))
+        pattern, node["additionalProperties"] = next(iter(patterns.items()))
+        node[KEYS] = pattern, node["propertyNames"]["maxLength"]
     values = node.get("additionalProperties")
     if isinstance(values, dict):
         node["additionalProperties"] = _rewrite(values, definitions)
@@ -118,5 +124,30 @@ def _merge(node: Schema, definitions: dict[str, Schema]) -> Schema:
 
 def _attach_rules(schema: Schema) -> None:
     for rule in CEL_RULES:
-        rules = node_at(schema, rule.at).setdefault("x-kubernetes-validations", [])
-        rules.append({"rule": rule.expression, "message": rule.full_message})
+        for place in rule.places:
+            node = node_at(schema, place)
+            found = {"rule": rule.expression, "message": rule.cel_message}
+            if rule.field_path:
+                found["fieldPath"] = rule.field_path
+            node.setdefault("x-kubernetes-validations", []).append(found)
+
+
+def _add_rules(node: Schema, number: int = 1) -> None:
+    """Rules for what single fields take, at each node below; `number` is how many of it there may
+    be in one object."""
+    add_rules(node, number)
+    for child in node.get("properties", {}).values():
+        _add_rules(child, number)
+    if "items" in node:
+        _add_rules(node["items"], number * node["maxItems"])
+    if isinstance(node.get("additionalProperties"), dict):
+        _add_rules(node["additionalProperties"], number * node["maxProperties"])
+
+
+def _drop_keys(node: Schema) -> None:
+    node.pop(KEYS, None)
+    for child in node.get("properties", {}).values():
+        _drop_keys(child)
+    for key in ("items", "additionalProperties"):
+        if isinstance(node.get(key), dict):
+            _drop_keys(node[key])

@@ -15,7 +15,7 @@ from pydantic import Field, StringConstraints
 
 from shardwise.api.base import INT32, INT64, OPEN, SAFE_INTEGER, SpecModel
 from shardwise.api.compression import Compression
-from shardwise.api.parameters import IDENTIFIER, ParameterName, ParameterValue
+from shardwise.api.parameters import ENTRYPOINT_PATTERN, ParameterName, ParameterValue
 from shardwise.api.policy import (
     Checkpoint,
     CleanPodPolicy,
@@ -27,7 +27,7 @@ from shardwise.api.policy import (
 )
 from shardwise.api.tasks import Tasks
 
-ENTRYPOINT_PATTERN = rf"^{IDENTIFIER}(\.{IDENTIFIER})*:{IDENTIFIER}$"
+IMAGE_PATTERN = r"^\S+$"
 OBJECT_NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
 
 MAX_SHARDS = 1024
@@ -39,16 +39,20 @@ TASKS = "tasks"
 """Likewise that of spec.tasks."""
 
 
-LabelValue = Annotated[str, StringConstraints(max_length=63)]
+LABEL_PATTERN = r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$"
+LABEL_KEY_PATTERN = (
+    r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
+)
+
+LabelKey = Annotated[str, StringConstraints(max_length=317, pattern=LABEL_KEY_PATTERN)]
+LabelValue = Annotated[str, StringConstraints(max_length=63, pattern=LABEL_PATTERN)]
 AnnotationValue = Annotated[str, StringConstraints(max_length=4096)]
 
 
 class CodeSource(SpecModel):
     """Where the entrypoint's code comes from when it is not in the image."""
 
-    config_map: Annotated[
-        str, StringConstraints(min_length=1, max_length=253, pattern=OBJECT_NAME_PATTERN)
-    ]
+    config_map: Annotated[str, StringConstraints(max_length=253, pattern=OBJECT_NAME_PATTERN)]
     """configMap is the name of a ConfigMap in the job's namespace. Each of its keys becomes a
     file in a directory that Python imports from, so a key `train.py` is the module `train`."""
 
@@ -56,15 +60,11 @@ class CodeSource(SpecModel):
 class Trainer(SpecModel):
     """What is trained. Its contents alone determine the trained weights, so it never changes."""
 
-    entrypoint: Annotated[
-        str, StringConstraints(min_length=3, max_length=256, pattern=ENTRYPOINT_PATTERN)
-    ]
+    entrypoint: Annotated[str, StringConstraints(max_length=256, pattern=ENTRYPOINT_PATTERN)]
     """entrypoint is the function that returns the Task to optimize, as `module:function`; for
     example `shardwise.examples.digits:task`. It is called with the parameters by name."""
 
-    image: Annotated[
-        str | None, StringConstraints(min_length=1, max_length=512, pattern=r"^\S+$")
-    ] = None
+    image: Annotated[str | None, StringConstraints(max_length=512, pattern=IMAGE_PATTERN)] = None
     """image is the container image of the workers. It must contain Shardwise. When it is
     absent, the operator's default trainer image is used."""
 
@@ -148,10 +148,10 @@ class Output(SpecModel):
 class TemplateMetadata(SpecModel):
     """What is added to the metadata of the worker pods."""
 
-    labels: Annotated[dict[str, LabelValue] | None, Field(max_length=64)] = None
+    labels: Annotated[dict[LabelKey, LabelValue] | None, Field(max_length=64)] = None
     """labels are added to the worker pods' labels. Shardwise's own labels win."""
 
-    annotations: Annotated[dict[str, AnnotationValue] | None, Field(max_length=64)] = None
+    annotations: Annotated[dict[LabelKey, AnnotationValue] | None, Field(max_length=64)] = None
     """annotations are added to the worker pods' annotations."""
 
 

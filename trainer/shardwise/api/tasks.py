@@ -21,7 +21,7 @@ FIELD_PATTERN: Final = (
     r"^(trainer\.(epochs|steps|batchSize|seed)"
     r"|compression\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z][A-Za-z0-9]*){2,8})$"
 )
-NUMBER_PATTERN: Final = r"^-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]{1,3})?$"
+NUMBER_PATTERN: Final = r"^-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]{1,2})?$"
 
 MAX_TASKS: Final = 10_000
 MAX_VALUES: Final = 20_000
@@ -75,7 +75,6 @@ Number = Annotated[
     BeforeValidator(_number),
     WithJsonSchema(
         {
-            "anyOf": [{"type": "integer"}, {"type": "string"}],
             "x-kubernetes-int-or-string": True,
             "maxLength": MAX_NUMBER_LENGTH,
             "pattern": NUMBER_PATTERN,
@@ -89,7 +88,6 @@ Group = Annotated[
     BeforeValidator(_group),
     WithJsonSchema(
         {
-            "anyOf": [{"type": "integer"}, {"type": "string"}],
             "x-kubernetes-int-or-string": True,
             "maxLength": len(AUTO),
             "pattern": f"^{AUTO}$",
@@ -108,7 +106,7 @@ Choices = Annotated[
 class TaskItem(SpecModel):
     """One task of a list."""
 
-    name: Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=TASK_NAME_PATTERN)]
+    name: Annotated[str, StringConstraints(max_length=63, pattern=TASK_NAME_PATTERN)]
     """name is what the task is called in the status and in the output, where it has a folder."""
 
     parameters: Annotated[dict[ParameterName, ParameterValue], Field(max_length=64)] = Field(
@@ -159,9 +157,7 @@ class SweepParameter(SpecModel):
     """name is what the parameter is called in the status; where there is no field, it is the
     entrypoint's argument of that name."""
 
-    field: Annotated[
-        str | None, StringConstraints(min_length=1, max_length=253, pattern=FIELD_PATTERN)
-    ] = None
+    field: Annotated[str | None, StringConstraints(max_length=253, pattern=FIELD_PATTERN)] = None
     """field is the part of the spec that the parameter sets: `trainer.` and one of epochs, steps,
     batchSize and seed, or `compression.`, a step's name and the path below it; for example
     `compression.int8.quantize.bits`. When it is absent, the parameter is an argument of the

@@ -62,10 +62,6 @@ def _end(at: str, found: Range, number: int | str) -> Iterator[FieldError]:
             yield FieldError(
                 at, number, f"is {number}, beyond 2**53 - 1", "give an end that is nearer to 0"
             )
-    elif abs(_exact(number)) > Fraction(1.7e308):
-        yield FieldError(
-            at, number, f"is {number}, beyond what a float holds", "give an end nearer to 0"
-        )
 
 
 def _points(at: str, found: Range, algorithm: str) -> Iterator[FieldError]:
