@@ -1,9 +1,8 @@
 """NetworkPolicies of the chart and of jobs, enforced: who reaches a worker and the coordinator.
 
 The same tries are made without enforcement first, when all of them must succeed: a try that fails
-for another reason would show nothing. A pod with a worker's labels copied is let in by the policies,
-which know no more than labels; what keeps it out is the authentication of the exchange and of the
-coordinator.
+for another reason would show nothing. A pod with a worker's labels copied is let in: policies know
+no more than labels. What keeps it out is the authentication of the exchange and of the coordinator.
 """
 
 from __future__ import annotations
