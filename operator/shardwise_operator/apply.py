@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol
 
 from shardwise.api import conditions as c
 from shardwise_operator import identity, names
@@ -27,6 +28,7 @@ from shardwise_operator.actions import (
     OpenTask,
     ResizeTask,
 )
+from shardwise_operator.backoff import pause
 from shardwise_operator.observe import CreationError, JobView
 from shardwise_operator.port import ApiError, Cluster
 from shardwise_operator.render import (
@@ -37,13 +39,23 @@ from shardwise_operator.render import (
 )
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
-
-RETRY = timedelta(seconds=10)
+RETRY = timedelta(seconds=8)
+LONGEST_RETRY = timedelta(minutes=5)
+MOST_RETRY_AFTER = timedelta(minutes=10)
+"""Of what a server asks for in Retry-After."""
 NAME_TAKEN_RETRY = timedelta(seconds=2)
 """For what goes by itself."""
 FOREIGN_RETRY = timedelta(seconds=60)
 """For what only its owner can move out of the way."""
+
+
+class Applied(NamedTuple):
+    """What came of the actions."""
+
+    errors: tuple[CreationError, ...]
+    """What could not be created, in the order of trying."""
+    failure: ApiError | None
+    """Another call that failed: to be raised once the status is written."""
 
 
 class Tasks(Protocol):
@@ -84,39 +96,36 @@ class Applier:
         self._parallel = parallel
 
     async def apply(
-        self, job: JobView, actions: Sequence[Action], now: datetime
-    ) -> tuple[CreationError, ...]:
-        """Does it all; the Service and the task come before the pods that need them.
+        self, job: JobView, actions: Sequence[Action], now: datetime, attempt: int = 1
+    ) -> Applied:
+        """Does it all, and whatever fails keeps nothing else from being done; the Service and the
+        task come before the pods that need them.
 
-        Raises:
-            ApiError: a call failed for a reason that time may cure; the whole is tried again.
+        Args:
+            attempt: of creating, from 1: how often in a row it failed before, and one.
         """
         creates: list[CreatePod] = []
-        deletes: list[DeletePod] = []
+        deletes: list[tuple[str, str, str]] = []
         errors: list[CreationError] = []
         for action in actions:
             match action:
                 case CreateService():
-                    made = (
-                        await self._create_service(job, now),
-                        await self._create_network_policy(job, now),
-                    )
-                    errors += [error for error in made if error is not None]
+                    errors += await self._create_around(job, now, attempt)
                 case OpenTask() | ResizeTask() | DrainTask() | LostWorker() | CloseTask():
                     self._tell(job, action)
                 case DeletePod():
-                    deletes.append(action)
+                    deletes.append(("pods", action.name, action.uid))
                 case DeleteJob():
-                    await self._delete(names.PLURAL, job.namespace, job.name, job.uid)
+                    deletes.append((names.PLURAL, job.name, job.uid))
                 case EmitEvent():
                     pass  # Events tell of what has been written: see record_events.
                 case CreatePod():
                     creates.append(action)
-        await self._delete_pods(job, deletes)
+        failure = await self._delete_all(job, deletes)
         if not any(error.blocks for error in errors):
             # Else: no worker runs open to all where it is to be closed.
-            errors += await self._create_pods(job, creates, now)
-        return tuple(errors)
+            errors += await self._create_pods(job, creates, now, attempt)
+        return Applied(tuple(errors), failure)
 
     def _tell(
         self, job: JobView, action: OpenTask | ResizeTask | DrainTask | LostWorker | CloseTask
@@ -138,33 +147,43 @@ class Applier:
             if isinstance(action, EmitEvent):
                 self._recorder.record(job, action)
 
-    async def _create_service(self, job: JobView, now: datetime) -> CreationError | None:
-        try:
-            await self._cluster.create("services", job.namespace, service_manifest(job))
-        except ApiError as error:
-            # The workers reach each other by address; host names are for people, so neither a
-            # name that is taken nor one that a Service may not have keeps the job from running.
-            if error.status not in (403, 409, 422):
-                raise
-            log.info("service %s/%s was not created: %s", job.namespace, job.name, error)
-            if error.reason == "AlreadyExists":
-                return await self._taken(job, "service", job.name, now, blocks=False)
-        return None
-
-    async def _create_network_policy(self, job: JobView, now: datetime) -> CreationError | None:
+    async def _create_around(
+        self, job: JobView, now: datetime, attempt: int
+    ) -> list[CreationError]:
+        """What stands beside the pods. The workers reach each other by address, and host names are
+        for people: so without its Service a job runs all the same."""
+        made = [
+            await self._create(job, "service", service_manifest(job), now, attempt, blocks=False)
+        ]
         metrics_from = self._facts().metrics_from
-        if metrics_from is None:
-            return None
-        manifest = network_policy_manifest(job, metrics_from)
-        name = manifest["metadata"]["name"]
+        if metrics_from is not None:
+            manifest = network_policy_manifest(job, metrics_from)
+            made.append(await self._create(job, "networkpolicy", manifest, now, attempt))
+        return [error for error in made if error is not None]
+
+    async def _create(
+        self,
+        job: JobView,
+        kind: str,
+        manifest: Mapping[str, Any],
+        now: datetime,
+        attempt: int,
+        *,
+        blocks: bool = True,
+    ) -> CreationError | None:
+        """Creates it; any answer but success is told of."""
+        name = str(manifest["metadata"]["name"])
         try:
-            await self._cluster.create("networkpolicies", job.namespace, manifest)
+            try:
+                await self._cluster.create(_PLURALS[kind], job.namespace, manifest)
+            except ApiError as error:
+                if error.status == 409 and error.reason == "AlreadyExists":
+                    return await self._taken(job, kind, name, now, blocks=blocks)
+                raise
         except ApiError as error:
-            if error.status == 409 and error.reason == "AlreadyExists":
-                return await self._taken(job, "networkpolicy", name, now)
-            if error.status in (400, 403, 404, 422):
-                return creation_error(f"networkpolicy {name}", error, now)
-            raise
+            log.info("%s %s/%s was not created: %s", kind, job.namespace, name, error)
+            found = creation_error(f"{kind} {name}", error, now, job.uid, attempt)
+            return found if blocks else replace(found, blocks=False)
         return None
 
     async def _delete(self, kind: str, namespace: str, name: str, uid: str) -> None:
@@ -174,44 +193,39 @@ class Applier:
             if error.status not in (404, 409):  # Gone, or another object has the name by now.
                 raise
 
-    async def _delete_pods(self, job: JobView, deletes: Sequence[DeletePod]) -> None:
+    async def _delete_all(
+        self, job: JobView, deletes: Sequence[tuple[str, str, str]]
+    ) -> ApiError | None:
         slots = asyncio.Semaphore(self._parallel)
 
-        async def one(action: DeletePod) -> None:
+        async def one(kind: str, name: str, uid: str) -> ApiError | None:
             async with slots:
-                await self._delete("pods", job.namespace, action.name, action.uid)
+                try:
+                    await self._delete(kind, job.namespace, name, uid)
+                except ApiError as error:
+                    return error
+            return None
 
-        await _all(one(action) for action in deletes)
+        results = await asyncio.gather(*(one(*delete) for delete in deletes))
+        return next((error for error in results if error is not None), None)
 
     async def _create_pods(
-        self, job: JobView, creates: Sequence[CreatePod], now: datetime
-    ) -> tuple[CreationError, ...]:
+        self, job: JobView, creates: Sequence[CreatePod], now: datetime, attempt: int
+    ) -> list[CreationError]:
+        """One, then two, then four, ...: what is refused for one is mostly refused for all."""
         if not creates:
-            return ()
-        slots = asyncio.Semaphore(self._parallel)
-        facts = self._facts()
-
-        async def one(action: CreatePod) -> CreationError | None:
-            async with slots:
-                return await self._create_pod(job, action, facts, now)
-
-        results = await _all(one(action) for action in creates)
-        return tuple(error for error in results if error is not None)
-
-    async def _create_pod(
-        self, job: JobView, action: CreatePod, facts: RenderFacts, now: datetime
-    ) -> CreationError | None:
-        manifest = pod_manifest(job, action.index, action.trainer, facts)
-        name = names.pod_name(job.name, action.index)
-        try:
-            await self._cluster.create("pods", job.namespace, manifest)
-        except ApiError as error:
-            if error.status == 409 and error.reason == "AlreadyExists":
-                return await self._taken(job, "pod", name, now)
-            if error.status in (400, 403, 422):
-                return creation_error(f"pod {name}", error, now)
-            raise
-        return None
+            return []
+        facts, errors = self._facts(), list[CreationError]()
+        begin, size = 0, 1
+        while begin < len(creates) and all(error.taken is not None for error in errors):
+            batch = creates[begin : begin + size]
+            manifests = [pod_manifest(job, each.index, each.trainer, facts) for each in batch]
+            results = await asyncio.gather(
+                *(self._create(job, "pod", manifest, now, attempt) for manifest in manifests)
+            )
+            errors += [error for error in results if error is not None]
+            begin, size = begin + size, min(size * 2, self._parallel)
+        return errors
 
     async def _taken(
         self, job: JobView, kind: str, name: str, now: datetime, *, blocks: bool = True
@@ -243,27 +257,19 @@ class Applier:
 _PLURALS = {"pod": "pods", "service": "services", "networkpolicy": "networkpolicies"}
 
 
-def creation_error(what: str, error: ApiError, now: datetime) -> CreationError:
-    reason = error.reason
-    if error.status in (400, 422):  # The API server cannot make a pod of this.
+def creation_error(
+    what: str, error: ApiError, now: datetime, uid: str, attempt: int
+) -> CreationError:
+    reason = error.reason or "CreationFailed"
+    if error.status in (400, 422):  # The API server cannot make it of this.
         reason = c.CONTAINER_CONFIG_ERROR
     if error.status == 403:
         reason = c.QUOTA_EXCEEDED if "exceeded quota" in error.message else c.FORBIDDEN
+    asked = min(timedelta(seconds=error.retry_after), MOST_RETRY_AFTER)
     return CreationError(
         what=what,
         status=error.status,
         reason=reason,
-        message=error.message,
-        retry_at=now + RETRY,
+        message=error.message or f"the API server answered {error.status}",
+        retry_at=now + max(asked, pause(uid, attempt, RETRY, LONGEST_RETRY)),
     )
-
-
-async def _all(calls: Iterable[Awaitable[T]]) -> list[T]:
-    """Every call is carried through, and then the first failure is raised."""
-    results = await asyncio.gather(*calls, return_exceptions=True)
-    good: list[T] = []
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-        good.append(result)
-    return good

@@ -11,16 +11,18 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
-from shardwise.api.conditions import FAILED, SUCCEEDED
+from shardwise.api.conditions import FAILED, NAME_TAKEN, SUCCEEDED
 from shardwise.coordinator.report import TaskReport
 from shardwise_operator import names
 from shardwise_operator.actions import CreatePod, CreateService, Decision
 from shardwise_operator.apply import Applier
+from shardwise_operator.backoff import pause
 from shardwise_operator.decide import decide
 from shardwise_operator.decide.conditions import condition_true_since
+from shardwise_operator.decide.trouble import reconcile_failed
 from shardwise_operator.jobs import JobStore, Key
 from shardwise_operator.metrics import Metrics
 from shardwise_operator.observe import (
@@ -38,6 +40,13 @@ from shardwise_operator.sources import source
 from shardwise_operator.writes import LastWrite, TokenBucket, merge_patch, postponed
 
 log = logging.getLogger(__name__)
+
+
+FAILED_PAUSE = timedelta(seconds=2)
+FAILED_LONGEST = timedelta(minutes=5)
+"""Between two tries of a job that no decision can be made about."""
+REFUSED = (400, 413, 422)
+"""Answers to a status that will never be another for the same status."""
 
 
 class Pods(Protocol):
@@ -61,7 +70,17 @@ class Memo:
     """What is remembered of a job between reconciles."""
 
     uid: str
+    generation: int = -1
     service: bool = False
+    service_failed: bool = False
+    attempts: int = 0
+    """Failures to create in a row."""
+    failures: int = 0
+    """Reconciles in a row that no decision came of."""
+    refused: str = ""
+    """Why the job's status could not be written."""
+    end: Mapping[str, Any] | None = None
+    """The job's end, where not even that could be written."""
     errors: tuple[CreationError, ...] = ()
     end_seen: datetime | None = None
     idle_since: datetime | None = None
@@ -109,8 +128,37 @@ class Controller:
         Raises:
             ApiError: the API server could not be asked or said no; the queue tries again.
         """
-        with self._metrics.reconcile_time():
-            return await self._reconcile(key)
+        try:
+            with self._metrics.reconcile_time():
+                after = await self._reconcile(key)
+        except ApiError:
+            raise
+        except Exception as error:  # noqa: BLE001
+            # The boundary of one job: whatever is wrong with it or with the code that reads it
+            # is told of it, and is none of the others' affair.
+            return await self._failed(key, error)
+        if key in self._memos:
+            self._memos[key].failures = 0
+        return after
+
+    async def _failed(self, key: Key, error: Exception) -> float | None:
+        """Tells of a job that no decision can be made about; gives the seconds to the next try."""
+        raw = self._jobs.get(key)
+        if raw is None:
+            return None
+        job = job_view(raw)
+        memo = self._memo(key, job)
+        memo.failures += 1
+        wait = pause(job.uid, memo.failures, FAILED_PAUSE, FAILED_LONGEST).total_seconds()
+        where = "/".join(key)
+        log.error("%s cannot be reconciled, next try in %.0f s", where, wait, exc_info=error)
+        decision = reconcile_failed(job, error, self._now())
+        if decision.status is not None:
+            try:
+                await self._write(key, job, decision, memo)
+            except ApiError as refused:
+                log.error("%s: nor can that be told: %s", where, refused)
+        return wait
 
     async def _reconcile(self, key: Key) -> float | None:
         raw = self._jobs.get(key)
@@ -126,29 +174,60 @@ class Controller:
                 return None
             observed, decision = await self._decide(key, raw)
         memo = self._memos[key]
-        errors = await self._applier.apply(observed.job, decision.actions, observed.now)
-        if errors:  # The NetworkPolicy's perhaps: it is made again with the pods.
-            # Of a name that is taken is known until it is tried again: another one is taken.
-            taken = (error for error in memo.errors if error.taken is not None)
-            told = {error.what for error in errors}
-            memo.errors = (*(error for error in taken if error.what not in told), *errors)
-            decision = decide(replace(observed, creation_errors=memo.errors))
-        else:
-            memo.service |= any(isinstance(action, CreateService) for action in decision.actions)
+        attempt = memo.attempts + 1
+        applied = await self._applier.apply(observed.job, decision.actions, observed.now, attempt)
+        self._note_created(memo, decision, applied.errors)
+        if applied.errors:
+            decision = decide(
+                replace(observed, creation_errors=memo.errors, service_failed=memo.service_failed)
+            )
         self._explain(key, memo, decision)
         postponed_seconds = await self._write(key, observed.job, decision, memo)
+        if applied.failure is not None:
+            raise applied.failure
         return _earliest(
             decision.requeue_after.total_seconds() if decision.requeue_after else None,
             postponed_seconds,
         )
 
-    async def _decide(self, key: Key, raw: Mapping[str, Any]) -> tuple[Observed, Decision]:
-        job = job_view(raw)
+    def _note_created(
+        self, memo: Memo, decision: Decision, errors: tuple[CreationError, ...]
+    ) -> None:
+        made = any(isinstance(action, CreateService) for action in decision.actions)
+        if made:
+            memo.service_failed = any(
+                not error.blocks and error.taken is None and error.reason != NAME_TAKEN
+                for error in errors
+            )
+            # Where the NetworkPolicy is missing, both are made again with the pods.
+            memo.service |= not any(error.blocks and error.taken is None for error in errors)
+        if made or any(isinstance(action, CreatePod) for action in decision.actions):
+            failed = any(error.taken is None for error in errors)
+            memo.attempts = memo.attempts + 1 if failed else 0
+        if errors:
+            # Of a name that is taken is known until it is tried again: another one is taken.
+            told = {error.what for error in errors}
+            kept = (error for error in memo.errors if error.what not in told)
+            memo.errors = (*(e for e in kept if e.taken is not None or not e.blocks), *errors)
+
+    def _memo(self, key: Key, job: JobView) -> Memo:
         memo = self._memos.get(key)
         if memo is None or memo.uid != job.uid:
             if memo is not None:
                 self._gone(key)
             memo = self._memos[key] = Memo(uid=job.uid)
+        if memo.generation != job.generation:
+            # Another spec: what was refused may be mended.
+            memo.generation, memo.attempts, memo.failures = job.generation, 0, 0
+            memo.errors = tuple(error for error in memo.errors if error.taken is not None)
+            memo.refused, memo.end = "", None
+        return memo
+
+    async def _decide(self, key: Key, raw: Mapping[str, Any]) -> tuple[Observed, Decision]:
+        job = job_view(raw)
+        memo = self._memo(key, job)
+        if memo.end is not None:  # Its end could not be written; it is one all the same.
+            job = replace(job, status=memo.end)
         observed = await self._observe(job, memo)
         if observed.report is not None:
             self._metrics.reported(raw, observed.report)
@@ -172,6 +251,8 @@ class Controller:
             foreign=foreign_pods(pods, job),
             now=now,
             service_exists=memo.service,
+            service_failed=memo.service_failed,
+            status_refused=memo.refused,
             configmap=configmap,
             report=report,
             asked=asked,
@@ -209,9 +290,8 @@ class Controller:
         try:
             found = await self._cluster.get("configmaps", job.namespace, name)
         except ApiError as error:
-            if error.status != 404:
-                raise
-            return ConfigMapView(name=name, sha256=None)
+            problem = "" if error.status == 404 else str(error)
+            return ConfigMapView(name=name, sha256=None, problem=problem)
         content = {part: found.get(part) or {} for part in ("data", "binaryData")}
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return ConfigMapView(
@@ -239,7 +319,11 @@ class Controller:
     async def _write(self, key: Key, job: JobView, decision: Decision, memo: Memo) -> float | None:
         if decision.status is None:
             return None
-        patch = merge_patch(job.status, decision.status)
+        told = (self._jobs.get(key) or {}).get("status")
+        if memo.end is not None:
+            told = memo.end
+        # Against what is there, not what is read of it: somebody may have edited it.
+        patch = merge_patch(told if isinstance(told, Mapping) else {}, decision.status)
         if not patch:
             self._metrics.status_write("unchanged")
             return None
@@ -253,6 +337,8 @@ class Controller:
                 f"{names.PLURAL}/status", job.namespace, job.name, {"status": patch}
             )
         except ApiError as error:
+            if error.status in REFUSED:
+                return self._refused(key, job, decision, memo, error)
             if error.status != 404:
                 raise
             self._jobs.remove(key)
@@ -264,6 +350,20 @@ class Controller:
             self._jobs.put(written)
         self._applier.record_events(job, decision.actions)
         return None
+
+    def _refused(
+        self, key: Key, job: JobView, decision: Decision, memo: Memo, error: ApiError
+    ) -> float | None:
+        """The API server takes no such status: the job fails with a shorter one that says so; and
+        where it takes none at all, it has failed as far as the operator is concerned."""
+        self._metrics.status_write("refused")
+        log.error("the status of %s is refused: %s", "/".join(key), error)
+        if not memo.refused:
+            memo.refused = str(error)
+            return 0.0
+        memo.end = decision.status
+        self._applier.record_events(job, decision.actions)
+        return 0.0
 
     def _explain(self, key: Key, memo: Memo, decision: Decision) -> None:
         if decision.why != memo.why:

@@ -6,16 +6,19 @@ calls an API. Objects may be incomplete (the API omits what is empty); reading i
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
+
+from pydantic_core import from_json
 
 from shardwise.coordinator.report import TaskReport
 from shardwise_operator import identity, names
+from shardwise_operator.clamp import read
 
 Raw = Mapping[str, Any]
+YEARS = range(1970, 2200)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +32,9 @@ class JobView:
     created: datetime | None
     deleting: bool
     manifest: Raw
+    """As it came, except that its spec is a mapping."""
     status: Raw
+    """In the form of the schema and within its bounds, whoever wrote it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +127,8 @@ class ConfigMapView:
     name: str
     sha256: str | None
     files: Mapping[str, str] = field(default_factory=dict, hash=False, repr=False)
+    problem: str = ""
+    """Why it could not be read, where it is not that there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +170,8 @@ class Observed:
     foreign: tuple[ForeignPod, ...] = ()
     """Pods that are not the job's and have names of its pods: of an earlier job, or anybody's."""
     service_exists: bool = False
+    service_failed: bool = False
+    """Its last creation failed; the job goes on without it."""
     configmap: ConfigMapView | None = None
     """None where the job takes no code from a ConfigMap, or it was not looked up."""
     report: TaskReport | None = None
@@ -180,6 +189,8 @@ class Observed:
     settled: bool = True
     """False shortly after the operator's start, while running workers may not be back yet."""
     creation_errors: tuple[CreationError, ...] = ()
+    status_refused: str = ""
+    """Why the API server does not take the job's status; empty where it does."""
 
     @property
     def taken(self) -> frozenset[int]:
@@ -190,15 +201,16 @@ class Observed:
 
 def job_view(raw: Raw) -> JobView:
     meta = raw.get("metadata") or {}
+    generation = meta.get("generation")
     return JobView(
-        namespace=meta.get("namespace", ""),
-        name=meta.get("name", ""),
-        uid=meta.get("uid", ""),
-        generation=int(meta.get("generation") or 0),
+        namespace=str(meta.get("namespace") or ""),
+        name=str(meta.get("name") or ""),
+        uid=str(meta.get("uid") or ""),
+        generation=generation if type(generation) is int and generation > 0 else 0,
         created=parse_time(meta.get("creationTimestamp")),
         deleting=bool(meta.get("deletionTimestamp")),
-        manifest=raw,
-        status=raw.get("status") or {},
+        manifest=raw if isinstance(raw.get("spec"), Mapping) else {**raw, "spec": {}},
+        status=read(raw.get("status")),
     )
 
 
@@ -262,21 +274,24 @@ def foreign_pods(raws: Sequence[Raw], job: JobView) -> tuple[ForeignPod, ...]:
     return tuple(found[index] for index in sorted(found))
 
 
-def parse_time(text: str | None) -> datetime | None:
-    if not text:
+def parse_time(text: object) -> datetime | None:
+    """A time of this age; what is no time, or beyond what can be counted with, is None."""
+    if not text or not isinstance(text, str):
         return None
     try:
-        return datetime.fromisoformat(text)
+        found = datetime.fromisoformat(text)
     except ValueError:
         return None
+    found = found if found.tzinfo else found.replace(tzinfo=UTC)
+    return found if found.year in YEARS else None
 
 
-def parse_object(text: str | None) -> Mapping[str, Any] | None:
-    """A JSON object, or None for anything else."""
-    if not text:
+def parse_object(text: object) -> Mapping[str, Any] | None:
+    """A JSON object, or None for anything else, at any depth."""
+    if not text or not isinstance(text, str):
         return None
     try:
-        value = json.loads(text)
+        value = from_json(text)
     except ValueError:
         return None
     return value if isinstance(value, dict) else None

@@ -13,6 +13,7 @@ from shardwise_operator.actions import Decision
 from shardwise_operator.decide.acceptance import accept
 from shardwise_operator.decide.cleanup import after_the_end, being_deleted, left_alone
 from shardwise_operator.decide.conditions import condition_true_since
+from shardwise_operator.decide.trouble import status_refused
 from shardwise_operator.decide.work import Work, invalid
 from shardwise_operator.observe import Observed
 
@@ -30,6 +31,8 @@ def decide(observed: Observed) -> Decision:
     for type_ in (c.SUCCEEDED, c.FAILED):
         if condition_true_since(job.status.get("conditions"), type_) is not None:
             return after_the_end(observed, type_)
+    if observed.status_refused:
+        return status_refused(observed)
     accepted = accept(observed)
     if not accepted.accepted and not accepted.started:
         return invalid(observed, accepted)

@@ -21,7 +21,9 @@ from shardwise.api.figures import source_errors
 from shardwise.api.policy import RestartPolicy
 from shardwise.api.types import OptimizationJob, Tasks, Trainer, split_trainer, trainer_sha256
 from shardwise.api.validation import validate
+from shardwise_operator.jobs import MAX_BYTES, TOO_LARGE
 from shardwise_operator.observe import Observed
+from shardwise_operator.shape import MAX_DEPTH, too_deep
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,17 +91,35 @@ def accept(observed: Observed) -> Acceptance:
     )
 
 
+READ = ("apiVersion", "kind", "metadata", "spec")
+
+
 def _valid(manifest: Mapping[str, Any]) -> OptimizationJob:
     """The job of the manifest. A list of a thousand tasks takes most of a second, so the last
     answers about jobs with tasks are kept. Raises InvalidJob."""
+    _check_shape(manifest)
     if not (manifest.get("spec") or {}).get("tasks"):
-        return validate(manifest)
+        return validate({k: v for k, v in manifest.items() if k in READ})
     meta = {"name": (manifest.get("metadata") or {}).get("name")}
     kept = {key: manifest.get(key) for key in ("apiVersion", "kind", "spec")}
     found = _validated(json.dumps({**kept, "metadata": meta}, sort_keys=True))
     if isinstance(found, tuple):
         raise InvalidJob(found)
     return found
+
+
+def _check_shape(manifest: Mapping[str, Any]) -> None:
+    """Not too large, and not too deep for what reads it from here on. Raises InvalidJob."""
+    size = manifest.get(TOO_LARGE)
+    if size is not None:
+        problem = f"has {size} bytes as JSON, and {MAX_BYTES} are the most that is read"
+        remedy = "put long texts into the code, and tasks into a spec.tasks.sweep"
+        raise InvalidJob([FieldError("spec", size, problem, remedy)])
+    for part in ("spec", "metadata"):
+        deep = too_deep(manifest.get(part), part)
+        if deep is not None:
+            problem = f"is nested deeper than {MAX_DEPTH} levels"
+            raise InvalidJob([FieldError(deep, None, problem, "remove it: nothing reads it")])
 
 
 @lru_cache(maxsize=128)
@@ -129,7 +149,7 @@ def _invalid(
     spec_sha256: str,
 ) -> Acceptance:
     workers = observed.job.status.get("workers") or {}
-    desired = int(workers.get("desired") or 0) or len({pod.index for pod in observed.pods})
+    desired = workers.get("desired") or len({pod.index for pod in observed.pods})
     return Acceptance(
         accepted=False,
         reason=invalid.reason,
@@ -138,8 +158,8 @@ def _invalid(
         job=None,
         trainer=trainer,
         desired=desired,
-        least=min(int(workers.get("min") or 1), max(desired, 1)),
-        standby=int(workers.get("standby") or 0),
+        least=min(workers.get("min") or 1, max(desired, 1)),
+        standby=workers.get("standby") or 0,
         spec_sha256=spec_sha256,
     )
 

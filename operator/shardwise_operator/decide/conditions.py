@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from shardwise.api.conditions import TYPES
+from shardwise.api.conditions import RECONCILE_FAILED, TYPES
+from shardwise_operator.clamp import word
 from shardwise_operator.observe import parse_time
 
 
@@ -16,7 +17,12 @@ class Conditions:
     def __init__(
         self, old: Sequence[Mapping[str, Any]] | None, generation: int, now: datetime
     ) -> None:
-        self._entries = {str(entry.get("type")): dict(entry) for entry in old or ()}
+        # A decision is being made again: that the last could not be is over.
+        self._entries = {
+            str(entry.get("type")): dict(entry)
+            for entry in old or ()
+            if entry.get("reason") != RECONCILE_FAILED
+        }
         self._generation = generation
         self._now = now
 
@@ -29,7 +35,7 @@ class Conditions:
             "status": status,
             "observedGeneration": self._generation,
             "lastTransitionTime": kept or format_time(self._now),
-            "reason": reason,
+            "reason": word(reason, "Unknown"),  # It may be a worker's own.
             "message": message,
         }
 

@@ -64,8 +64,14 @@ def startup_trouble(pods: Sequence[PodView]) -> Trouble | None:
     return None
 
 
-def missing_configmap(name: str, namespace: str) -> Trouble:
-    """The user's code is not there."""
+def missing_configmap(name: str, namespace: str, problem: str = "") -> Trouble:
+    """The user's code is not there, or cannot be read."""
+    if problem:
+        return Trouble(
+            reason=c.CONFIG_MAP_MISSING,
+            message=f"spec.trainer.codeFrom.configMap: the ConfigMap {name} in namespace "
+            f"{namespace} cannot be read: {problem}; it is tried again",
+        )
     return Trouble(
         reason=c.CONFIG_MAP_MISSING,
         message=f"spec.trainer.codeFrom.configMap: there is no ConfigMap {name} in namespace "

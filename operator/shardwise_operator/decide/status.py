@@ -9,9 +9,10 @@ from typing import Any
 
 from shardwise.api.base import StatusModel
 from shardwise.api.compression import MAX_ARTIFACTS, MAX_STEPS
-from shardwise.api.types import Artifact, CompressionRow, OptimizationJobStatus
+from shardwise.api.types import Artifact, CompressionRow
 from shardwise.coordinator.report import Progress
 from shardwise_operator import names
+from shardwise_operator.clamp import clamped
 from shardwise_operator.decide.acceptance import Acceptance
 from shardwise_operator.decide.conditions import format_time
 from shardwise_operator.decide.failures import PodFailure, newest_failure
@@ -21,8 +22,9 @@ from shardwise_operator.observe import ConfigMapView, Observed
 
 
 def tidy(status: Mapping[str, Any]) -> dict[str, Any]:
-    """The status as the API types have it: absent fields left out, texts cut to their bounds."""
-    return OptimizationJobStatus.model_validate(status).to_json()
+    """The status as the API types have it: absent fields left out, texts cut to their bounds, and
+    what a worker told beyond every bound brought within it."""
+    return clamped({key: value for key, value in status.items() if value is not None})
 
 
 def progress_status(progress: Progress) -> dict[str, Any]:
@@ -119,11 +121,15 @@ def result_status(result: Mapping[str, Any], pod: str) -> dict[str, Any]:
     pairs = (
         metrics.items()
         if isinstance(metrics, Mapping)
-        else ((m.get("name"), m.get("value")) for m in metrics if isinstance(m, Mapping))
+        else ((m.get("name"), m.get("value")) for m in _listed(metrics) if isinstance(m, Mapping))
     )
     listed = {str(name)[:63]: str(value) for name, value in pairs if name}
     status["metrics"] = [{"name": n, "value": v} for n, v in sorted(listed.items())[:64]]
     return status
+
+
+def _listed(value: object) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple) else ()
 
 
 def compression_status(result: Mapping[str, Any]) -> dict[str, Any]:

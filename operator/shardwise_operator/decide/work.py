@@ -5,7 +5,7 @@ Reads top to bottom: has it ended, is it suspended, what failed, does it train, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -50,7 +50,7 @@ from shardwise_operator.decide.status import (
 )
 from shardwise_operator.decide.suspension import stuck, suspension
 from shardwise_operator.decide.task import task_actions
-from shardwise_operator.observe import Observed, PodView
+from shardwise_operator.observe import CreationError, Observed, PodView
 
 ETA_STATES = ("Running", "Succeeded")
 """In which the remaining time that was last told still says something."""
@@ -90,7 +90,7 @@ class Work:
         self.old: Mapping[str, Any] = observed.job.status
         self.report = observed.report
         self.generation = max(
-            int((self.old.get("workers") or {}).get("generation") or 0),
+            (self.old.get("workers") or {}).get("generation") or 0,
             self.report.generation if self.report else 0,
         )
         self.conditions = Conditions(
@@ -103,6 +103,7 @@ class Work:
             *crash_loops(observed.pods, observed.report),
         )
         self.restarts: Mapping[str, Any] | None = self.old.get("restarts")
+        self.aside: diagnosis.Trouble | None = None
         self.actions: list[Action] = []
         self.requeues: list[timedelta] = []
         self.why: list[str] = []
@@ -188,6 +189,7 @@ class Work:
             self._delete(late, "was given to a node that takes no note of it")
             if wait is not None:
                 self.requeues.append(wait)
+            self._service(open_)
         if not observed.settled:
             self.requeues.append(UNSETTLED_POLL)
         return (
@@ -195,7 +197,18 @@ class Work:
             or diagnosis.creation_trouble(blocked)
             or diagnosis.startup_trouble(observed.pods)
             or diagnosis.names_taken(observed, open_)
+            or self.aside
         )
+
+    def _service(self, errors: Sequence[CreationError]) -> None:
+        """A Service that could not be made is told of, and made later."""
+        aside = [error for error in errors if not error.blocks and error.taken is None]
+        self.aside = diagnosis.creation_trouble(aside)
+        if aside:
+            self.requeues.append(min(error.retry_at for error in aside) - self.observed.now)
+        elif self.observed.service_failed and CreateService() not in self.actions:
+            self.actions.append(CreateService())
+            self.why.append("the Service is tried again")
 
     def _create(self, vacant: tuple[int, ...]) -> None:
         if not vacant:
@@ -220,7 +233,7 @@ class Work:
         found = self.observed.configmap
         if found is None or found.sha256 is not None or not vacant_indices(self.observed, wanted):
             return None
-        return diagnosis.missing_configmap(found.name, self.observed.job.namespace)
+        return diagnosis.missing_configmap(found.name, self.observed.job.namespace, found.problem)
 
     def _finishing(self) -> bool:
         """Workers end well: the result is about to be told."""
@@ -307,6 +320,8 @@ class Work:
             told = [short, trouble.message if trouble else "", lost]
             reason = trouble.reason if trouble else c.NODE_LOST if lost else c.FEWER_WORKERS
             self.conditions.set(c.DEGRADED, True, reason, "; ".join(filter(None, told)))
+        elif short is not None and self.aside is not None:
+            self.conditions.set(c.DEGRADED, True, self.aside.reason, self.aside.message)
         elif short is not None:
             message = f"all {self.accepted.desired} workers {'are there' if self.pool else 'train'}"
             self.conditions.set(c.DEGRADED, False, c.ALL_WORKERS, message)

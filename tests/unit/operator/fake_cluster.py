@@ -13,7 +13,7 @@ from shardwise_operator.port import ApiError
 
 def merged(target: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
     """RFC 7386."""
-    result = dict(target)
+    result = dict(target) if isinstance(target, dict) else {}
     for key, value in patch.items():
         if value is None:
             result.pop(key, None)

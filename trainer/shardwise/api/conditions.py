@@ -56,6 +56,10 @@ RECOVERING: Final = "Recovering"
 SUSPENDING: Final = "Suspending"
 RESUMED: Final = "Resumed"
 
+# What goes wrong in the operator, or between it and the API server.
+RECONCILE_FAILED: Final = "ReconcileFailed"
+STATUS_REFUSED: Final = "StatusRefused"
+
 # While it trains.
 TRAINING: Final = "Training"
 STALLED: Final = "Stalled"
@@ -105,6 +109,8 @@ REASONS: Final = (
     SUSPENDING,
     SUSPENDED,
     RESUMED,
+    RECONCILE_FAILED,
+    STATUS_REFUSED,
     TRAINING,
     STALLED,
     ALL_WORKERS,
