@@ -15,7 +15,6 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from kubernetes.aio.config import ConfigException
@@ -84,8 +83,11 @@ class Operator:
             self.queue.add,
             grace_seconds=settings.grace_seconds,
             report_seconds=settings.report_seconds,
+            unix=cluster.clock.timestamp,
         )
-        self.recorder = EventRecorder(cluster, metrics.event, instance=settings.pod_name)
+        self.recorder = EventRecorder(
+            cluster, metrics.event, instance=settings.pod_name, now=cluster.clock.now
+        )
         self._certificate: Certificate | None = None
         self._listening_since: float | None = None
         self._leads_since: float | None = None
@@ -101,6 +103,7 @@ class Operator:
             metrics=metrics,
             monotonic=time.monotonic,
             settled=self._settled,
+            now=cluster.clock.now,
         )
         metrics.observe(
             Sources(
@@ -160,7 +163,7 @@ class Operator:
         hosts = (*service_names(settings.coordinator_host), "localhost")
         return await _until_it_works(
             lambda: ensure_certificate(
-                self.cluster, settings.operator_namespace, hosts, datetime.now(UTC)
+                self.cluster, settings.operator_namespace, hosts, self.cluster.clock.now()
             ),
             "the coordinator's certificate",
         )

@@ -20,6 +20,7 @@ from shardwise_operator import names
 from shardwise_operator.actions import CreatePod, CreateService, Decision
 from shardwise_operator.apply import Applier
 from shardwise_operator.backoff import pause
+from shardwise_operator.clock import FirstSeen
 from shardwise_operator.decide import decide
 from shardwise_operator.decide.conditions import condition_true_since
 from shardwise_operator.decide.trouble import reconcile_failed
@@ -82,6 +83,7 @@ class Memo:
     end: Mapping[str, Any] | None = None
     """The job's end, where not even that could be written."""
     errors: tuple[CreationError, ...] = ()
+    seen: FirstSeen = field(default_factory=FirstSeen)
     end_seen: datetime | None = None
     idle_since: datetime | None = None
     short_since: datetime | None = None
@@ -247,7 +249,7 @@ class Controller:
         trainer = (job.manifest.get("spec") or {}).get("trainer")
         return Observed(
             job=job,
-            pods=pod_views(pods, job.uid, job.namespace),
+            pods=memo.seen.aged(pod_views(pods, job.uid, job.namespace), job.status, now),
             foreign=foreign_pods(pods, job),
             now=now,
             service_exists=memo.service,

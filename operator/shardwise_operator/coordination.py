@@ -59,6 +59,7 @@ class Coordination:
         grace_seconds: float,
         report_seconds: float,
         monotonic: Callable[[], float] = time.monotonic,
+        unix: Callable[[], float] = time.time,
     ) -> None:
         self._cluster = cluster
         self._pods = pods
@@ -74,6 +75,7 @@ class Coordination:
             authenticate=self.authenticate,
             on_change=self._changed,
             adoption_seconds=grace_seconds,
+            unix=unix,
         )
 
     async def start(self, port: int, context: SSLContext | None, host: str = "") -> int:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import re
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from importlib.metadata import version
 from typing import Any
@@ -20,6 +21,7 @@ from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 
 from shardwise_operator import names, wire
+from shardwise_operator.clock import ClusterClock
 from shardwise_operator.port import ApiError, Body
 
 log = logging.getLogger(__name__)
@@ -58,7 +60,8 @@ class UnreadableError(ApiError):
 class KubeCluster:
     """See port.Cluster."""
 
-    def __init__(self, client: Any, count: Count) -> None:
+    def __init__(self, client: Any, count: Count, clock: ClusterClock | None = None) -> None:
+        self.clock = clock or ClusterClock()
         self._client = client
         self._count = count
 
@@ -230,6 +233,7 @@ class KubeCluster:
         headers = {"Accept": "application/json", "User-Agent": USER_AGENT}
         if content_type:
             headers["Content-Type"] = content_type
+        sent = time.monotonic()
         try:
             await self._client.update_params_for_auth(
                 headers, [], ["BearerToken"], path, method, body
@@ -246,6 +250,7 @@ class KubeCluster:
             raise ApiError(0, "Unreachable", f"{method} {path}: {error!r}") from error
         response: aiohttp.ClientResponse = answer.response
         self._count(verb, str(response.status))
+        self.clock.heard(response.headers.get("Date"), sent, time.monotonic())
         if response.status >= 300:
             raise await _error(response)
         return response

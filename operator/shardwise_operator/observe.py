@@ -60,10 +60,19 @@ class PodView:
     """What the kubelet says of the exit: OOMKilled, Error, Completed."""
     termination: str = ""
     """The termination message: JSON where the worker wrote it."""
-    finished_at: datetime | None = None
+    ended_at: datetime | None = None
+    """When its end was first seen; see `clock`. What a node's clock says of it is not read."""
     created_at: datetime | None = None
+    turned_away: bool = False
+    """It failed before any of its containers started: its node did not take it."""
+    rejections: int = 0
+    """How many pods of this index in a row nodes have turned away, this one included."""
+    given: bool = False
+    """It was given to a node, whose kubelet has taken no note of it."""
     given_at: datetime | None = None
-    """When it was given to its node; None once the node's kubelet has taken note of it."""
+    """When that was first seen."""
+    seen_at: datetime | None = None
+    """When the pod was first seen."""
     node_lost: bool = False
     """Its node does not report any more: the pod's state is the last that was known."""
     disrupted: str = ""
@@ -237,9 +246,9 @@ def pod_view(raw: Raw) -> PodView | None:
         exit_code=ended.get("exitCode"),
         exit_reason=ended.get("reason") or "",
         termination=ended.get("message") or "",
-        finished_at=parse_time(ended.get("finishedAt")) or _last_change(status),
         created_at=parse_time(meta.get("creationTimestamp")),
-        given_at=_given_at(status),
+        turned_away=status.get("phase") == "Failed" and not _begun(status),
+        given=_given(status),
         node_lost=_node_lost(status),
         disrupted=_disrupted(status),
         trainer=parse_object((meta.get("annotations") or {}).get(names.ACCEPTED_TRAINER)),
@@ -333,19 +342,21 @@ def _true(condition: Raw) -> bool:
     return condition.get("status") == "True"
 
 
-def _last_change(status: Raw) -> datetime | None:
-    """When a pod that ended without a container's word was last heard of, for example evicted."""
-    if status.get("phase") not in ("Failed", "Succeeded"):
-        return None
-    times = (parse_time(c.get("lastTransitionTime")) for c in _conditions(status).values())
-    return max((time for time in times if time is not None), default=None)
+def _begun(status: Raw) -> bool:
+    """Whether any container has run. Of one that it cannot find, the kubelet invents an exit."""
+    for container in _containers(status):
+        state = container.get("state") or {}
+        ended = state.get("terminated") or {}
+        invented = ended.get("reason") == "ContainerStatusUnknown" and not ended.get("startedAt")
+        if "running" in state or (ended and not invented):
+            return True
+    return False
 
 
-def _given_at(status: Raw) -> datetime | None:
+def _given(status: Raw) -> bool:
     if status.get("phase") not in (None, "Pending") or status.get("startTime"):
-        return None
-    scheduled = _conditions(status).get("PodScheduled") or {}
-    return parse_time(scheduled.get("lastTransitionTime")) if _true(scheduled) else None
+        return False
+    return _true(_conditions(status).get("PodScheduled") or {})
 
 
 def _node_lost(status: Raw) -> bool:

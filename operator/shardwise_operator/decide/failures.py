@@ -21,10 +21,9 @@ Kind = Literal["final", "refused", "spared", "counted"]
 the cluster took the pod away. counted: a failure that the restart budget pays for."""
 
 SIGKILLED = 137
-REJECTED = frozenset(
-    {"Preempting", "Shutdown", "NodeShutdown", "Terminated", "NodeAffinity", "AdmissionError"}
-)
-"""Reasons of a pod that its kubelet turned away or shut down with the node."""
+SHUT_DOWN = frozenset({"Preempting", "Shutdown", "NodeShutdown", "Terminated"})
+"""Reasons of a pod that its kubelet ended with the node, or for a more important one. What it did
+not even start is known by that, whatever the reason."""
 
 CRASHES = 5
 """In a row at one step, after which a worker's pod is replaced: its first process begins a crashed
@@ -96,10 +95,14 @@ def _taken(pod: PodView) -> tuple[str, str] | None:
     if pod.node_lost:
         what = "is on a node that does not answer any more; another pod takes its place"
         return c.NODE_LOST, what
+    if pod.turned_away:
+        why = f"{pod.pod_reason} {pod.pod_message}".strip() or "no reason is known"
+        what = f"was turned away before it started: {why}; another pod takes its place"
+        return c.REJECTED_BY_NODE, f"{what}; see kubectl describe node {pod.node or 'NODE'}"
     if pod.pod_reason == "Evicted":
         remedy = "request what it needs in spec.template"
         return c.EVICTED, f"was evicted: {pod.pod_message}; {remedy}"
-    if pod.pod_reason in REJECTED or pod.pod_reason.startswith("OutOf"):
+    if pod.pod_reason in SHUT_DOWN:
         return c.PREEMPTED, f"was ended by its node: {pod.pod_reason} {pod.pod_message}".rstrip()
     if pod.left:
         return c.PREEMPTED, "was asked to leave, and left"
@@ -151,7 +154,7 @@ def bad_ends(pods: Sequence[PodView], now: datetime) -> tuple[PodFailure, ...]:
     found: list[PodFailure] = []
     for pod in pods:
         waits = pod.told.get("outcome") == "succeeded" and (
-            pod.result is not None or now - (pod.finished_at or now) < RESULT_WAIT
+            pod.result is not None or now - (pod.ended_at or now) < RESULT_WAIT
         )
         if pod.ended and not (pod.succeeded and waits):
             found.append(pod_failure(pod))
@@ -195,5 +198,5 @@ def newest_failure(failures: Sequence[PodFailure]) -> PodFailure | None:
 
 
 def _when(failure: PodFailure) -> tuple[float, int]:
-    ended = failure.pod.finished_at
+    ended = failure.pod.ended_at
     return ended.timestamp() if ended else 0.0, failure.pod.index

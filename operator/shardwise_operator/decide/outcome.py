@@ -86,12 +86,12 @@ def _whole(result: Mapping[str, Any], report: TaskReport | None) -> Mapping[str,
 
 def _final(observed: Observed, failures: Sequence[PodFailure]) -> Outcome:
     def blame(failure: PodFailure) -> tuple[bool, float, int]:
-        ended = failure.pod.finished_at
+        ended = failure.pod.ended_at
         return failure.secondhand, ended.timestamp() if ended else 0.0, failure.pod.index
 
     first = min(failures, key=blame)
     if first.secondhand:
-        left = FIRSTHAND_WAIT - (observed.now - (first.pod.finished_at or observed.now))
+        left = FIRSTHAND_WAIT - (observed.now - (first.pod.ended_at or observed.now))
         if timedelta() < left and any(pod.living for pod in observed.pods):
             return Wait(time=left, why="for the pod that explains the failure")
         if observed.report is not None and observed.report.failure is not None:

@@ -58,8 +58,10 @@ def restarts(
     for failure in failures:
         if failure.pod.deleting or failure.kind == "final" or failure in noted:
             continue
-        due = {"refused": REFUSED_WAIT, "spared": SPARED_WAIT}.get(failure.kind, wait)
-        left = due - (observed.now - (failure.pod.finished_at or observed.now - due))
+        due = {"refused": REFUSED_WAIT, "spared": spared_wait(failure.pod.rejections)}.get(
+            failure.kind, wait
+        )
+        left = due - (observed.now - (failure.pod.ended_at or observed.now - due))
         if left > timedelta():
             waits.append(left)
         else:
@@ -84,6 +86,13 @@ def backoff(without_progress: int) -> timedelta:
         return timedelta()
     # No power beyond the sixth is needed, and a large one would not fit.
     return min(LONGEST_WAIT, timedelta(seconds=2 ** (min(without_progress, 8) - 2)))
+
+
+def spared_wait(rejections: int) -> timedelta:
+    """The wait before the replacement of a pod that the cluster took, after so many in a row that
+    nodes turned away."""
+    wait: timedelta = SPARED_WAIT * 2 ** max(0, min(rejections, 8) - 1)
+    return min(LONGEST_WAIT, wait)
 
 
 def stall_noted(
@@ -125,7 +134,7 @@ def _noted(
             "uid": failure.pod.uid,
             "pod": failure.pod.name,
             "reason": failure.reason,
-            "time": format_time(failure.pod.finished_at or observed.now),
+            "time": format_time(failure.pod.ended_at or observed.now),
         }
         for failure in noted
     ]
@@ -174,4 +183,4 @@ def _exceeded(count: int, policy: RestartPolicy, last: str, failure: PodFailure 
 
 
 def _ended(pod: PodView) -> float:
-    return pod.finished_at.timestamp() if pod.finished_at else 0.0
+    return pod.ended_at.timestamp() if pod.ended_at else 0.0

@@ -174,7 +174,7 @@ def failure_status(failed: Failed | PodFailure, now: datetime) -> dict[str, Any]
         "exitCode": code if code is not None and -255 <= code <= 255 else None,
         "reason": failed.reason,
         "message": failed.message,
-        "time": format_time((pod.finished_at if pod else None) or now),
+        "time": format_time((pod.ended_at if pod else None) or now),
         "logTail": failed.detail or None,
     }
 
@@ -194,7 +194,7 @@ def last_failure(
         return known
     # Of one without a time of its own, the time is when it was first told of.
     same = (known.get("pod"), known.get("reason")) == (new["pod"], new["reason"])
-    return known if same and failure.pod.finished_at is None else new
+    return known if same and failure.pod.ended_at is None else new
 
 
 def code_status(old: Mapping[str, Any], found: ConfigMapView | None) -> Mapping[str, Any] | None:

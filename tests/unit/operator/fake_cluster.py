@@ -8,6 +8,7 @@ import itertools
 from collections.abc import AsyncIterator
 from typing import Any
 
+from shardwise_operator.clock import ClusterClock
 from shardwise_operator.port import ApiError
 
 
@@ -28,6 +29,7 @@ class FakeCluster:
     """Implements port.Cluster. `refuse` maps (verb, kind) to the error to raise."""
 
     def __init__(self) -> None:
+        self.clock = ClusterClock()
         self.objects: dict[tuple[str, str, str], dict[str, Any]] = {}
         self.calls: list[tuple[str, str, str]] = []
         self.refuse: dict[tuple[str, str], ApiError] = {}

@@ -259,7 +259,7 @@ class World:
             "phase": "Succeeded" if code == 0 else "Failed",
             "exit_code": code,
             "termination": "",
-            "finished_at": self.now,
+            "ended_at": self.now,
         }
         self.pod(index, **{**defaults, **changes})
 

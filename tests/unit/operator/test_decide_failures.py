@@ -24,7 +24,7 @@ from shardwise_operator.actions import DeletePod
         (137, {"pod_reason": "Evicted", "pod_message": "disk"}, "Evicted", "disk", 0),
         (137, {"pod_reason": "Shutdown"}, "Preempted", "Shutdown", 0),
         (143, {"disrupted": "PreemptionByScheduler"}, "Preempted", "PreemptionByScheduler", 0),
-        (None, {"pod_reason": "OutOfcpu"}, "Preempted", "OutOfcpu", 0),
+        (None, {"pod_reason": "OutOfcpu", "turned_away": True}, "RejectedByNode", "OutOfcpu", 0),
         (None, {"pod_reason": "NodeLost", "node_lost": True}, "NodeLost", "does not answer", 0),
     ],
 )
@@ -176,7 +176,7 @@ def test_a_pod_stuck_on_a_dead_node_keeps_its_index_and_holds_nothing_up():
 def test_a_pod_given_to_a_dead_node_is_replaced_after_a_minute():
     world = World()
     world.settle()
-    world.pod(1, node="node1", given_at=world.now)
+    world.pod(1, node="node1", given=True, given_at=world.now)
     assert world.settle().requeue_after == timedelta(seconds=60)
     world.dead_nodes.add("node1")
     world.pass_time(59)

@@ -48,11 +48,11 @@ def test_a_silent_node_shows_in_its_pods(conditions, lost):
 
 def test_a_pod_is_given_to_a_node_until_its_kubelet_takes_note_of_it():
     given = [condition("PodScheduled", "True")]
-    assert pod(given, phase="Pending").given_at == parse_time(TIME)
-    assert pod(given, phase="Pending", startTime=TIME).given_at is None
-    assert pod([condition("PodScheduled", "False")], phase="Pending").given_at is None
-    assert pod(given, phase="Running").given_at is None
-    assert pod(phase="Pending").given_at is None
+    assert pod(given, phase="Pending").given
+    assert pod(given, phase="Pending", startTime=TIME).given is False
+    assert pod([condition("PodScheduled", "False")], phase="Pending").given is False
+    assert pod(given, phase="Running").given is False
+    assert pod(phase="Pending").given is False
 
 
 def test_the_node_controllers_word_is_taken():
@@ -63,12 +63,6 @@ def test_a_disruption_is_read():
     given = [condition("DisruptionTarget", "True", "DeletionByTaintManager")]
     assert pod(given).disrupted == "DeletionByTaintManager"
     assert pod([condition("DisruptionTarget", "False", "x")]).disrupted == ""
-
-
-def test_an_evicted_pod_without_container_statuses_ended_at_its_last_change():
-    view = pod([condition("Ready", "False")], phase="Failed", reason="Evicted")
-    assert view.finished_at == parse_time(TIME)
-    assert pod([condition("Ready", "True")]).finished_at is None
 
 
 def test_creation_times_survive_the_trimming():

@@ -49,19 +49,21 @@ FACTS = RenderFacts(
 
 
 class TokenCluster(FakeCluster):
-    """A worker's token is its pod's name; a deletion asks the kubelet first."""
+    """A worker's token is its pod's name and uid: each pod has another one. A deletion asks the
+    kubelet first."""
 
     kill: Callable[[str], None] = staticmethod(lambda name: None)
 
     async def review_token(self, token: str, audience: str) -> dict[str, Any]:
-        pod = self.objects.get((PODS, KEY[0], token))
+        name, _, meant = token.partition("/")
+        pod = self.objects.get((PODS, KEY[0], name))
         uid = pod["metadata"]["uid"] if pod else ""
         return {
-            "authenticated": pod is not None,
+            "authenticated": pod is not None and meant in ("", uid),
             "audiences": [audience],
             "user": {
                 "username": f"system:serviceaccount:{KEY[0]}:default",
-                "extra": {POD_NAME: [token], POD_UID: [uid]},
+                "extra": {POD_NAME: [name], POD_UID: [uid]},
             },
         }
 
@@ -81,6 +83,7 @@ class Worker:
 
     def __init__(self, name: str, index: int, port: int) -> None:
         self.name, self.index, self.port = name, index, port
+        self.token = name
         self.step = self.generation = 0
         self.result: dict[str, int] | None = None
         self._writer: asyncio.StreamWriter | None = None
@@ -90,7 +93,7 @@ class Worker:
         reader, self._writer = await asyncio.open_connection("127.0.0.1", self.port, limit=MAX_LINE)
         whole = {"torch": "1", "threads": 1}
         hello = Hello(
-            token=self.name, worker=self.name, index=self.index, fingerprint={"torch": "1"}
+            token=self.token, worker=self.name, index=self.index, fingerprint={"torch": "1"}
         )
         self.send(hello)
         self.send(Ready(fingerprint=whole))
@@ -239,6 +242,7 @@ class ToyCluster:
                 container = pod["spec"]["containers"][0]
                 values = {entry["name"]: entry.get("value") for entry in container["env"]}
                 worker = self.worker(name, int(values[env.INDEX]))
+                worker.token = f"{name}/{pod['metadata']['uid']}"
                 self.workers[name] = worker
                 self.tasks[name] = asyncio.create_task(self._run(worker))
 

@@ -78,7 +78,7 @@ class PoolWorker(Worker):
         fingerprint: dict[str, Any] = {"torch": "1"}
         if given is None:
             return Hello(
-                token=self.name,
+                token=self.token,
                 worker=self.name,
                 index=self.index,
                 fingerprint=fingerprint,
@@ -86,7 +86,7 @@ class PoolWorker(Worker):
             )
         loaded = self._phase != "loading"
         return Hello(
-            token=self.name,
+            token=self.token,
             worker=self.name,
             index=self.index,
             fingerprint={**fingerprint, "threads": 1} if loaded else fingerprint,

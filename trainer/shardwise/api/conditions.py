@@ -76,6 +76,7 @@ WORKER_LOST: Final = "WorkerLost"
 OUT_OF_MEMORY: Final = "OutOfMemory"
 EVICTED: Final = "Evicted"
 PREEMPTED: Final = "Preempted"
+REJECTED_BY_NODE: Final = "RejectedByNode"
 NODE_LOST: Final = "NodeLost"
 RESTART_BUDGET_EXCEEDED: Final = "RestartBudgetExceeded"
 STARTUP_DEADLINE_EXCEEDED: Final = "StartupDeadlineExceeded"
@@ -124,6 +125,7 @@ REASONS: Final = (
     OUT_OF_MEMORY,
     EVICTED,
     PREEMPTED,
+    REJECTED_BY_NODE,
     NODE_LOST,
     RESTART_BUDGET_EXCEEDED,
     STARTUP_DEADLINE_EXCEEDED,

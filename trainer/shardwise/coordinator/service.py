@@ -99,6 +99,7 @@ class Coordinator:
         limits: of connections; None: by what this process may open.
         adoption_seconds: how long the members of a group that trained under an earlier coordinator
             may take to come to this one.
+        unix: seconds since 1970, of the clock that reports are dated by.
     """
 
     def __init__(
@@ -109,7 +110,9 @@ class Coordinator:
         detection_seconds: float = 0.5,
         adoption_seconds: float = 10.0,
         limits: Limits | None = None,
+        unix: Callable[[], float] = time.time,
     ) -> None:
+        self._unix = unix
         self._authenticate = authenticate
         self._on_change = on_change
         self._detection_seconds = detection_seconds
@@ -134,7 +137,7 @@ class Coordinator:
         Raises:
             OSError: the address cannot be had.
         """
-        self._unix_offset = time.time() - asyncio.get_running_loop().time()
+        self._unix_offset = self._unix() - asyncio.get_running_loop().time()
         bound = await self._door.open(host, port, ssl)
         log.info("coordinator listens on %s:%d%s", host, bound, " with TLS" if ssl else "")
         return bound
