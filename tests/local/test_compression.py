@@ -20,7 +20,7 @@ pytestmark = pytest.mark.timeout(1200)
 
 STEPS = 240
 """Of the training of compress-digits; the compression's positions count on from STEPS + 1."""
-FILES = {"model.safetensors", "graph.pt2.gz", "model.onnx"}
+FILES = {"model.safetensors", "graph.json.gz", "model.onnx"}
 
 
 def hashes(result):

@@ -41,7 +41,7 @@ def test_an_example_leaves_all_files_and_loads(name, tmp_path):
     assert table["notes"] == []
     assert {item["name"] for item in done.result["artifacts"]} == {
         "model.safetensors",
-        "graph.pt2.gz",
+        "graph.json.gz",
         "model.onnx",
     }
     first, last = table["rows"][0], table["rows"][-1]

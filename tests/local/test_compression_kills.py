@@ -59,7 +59,7 @@ def manifest(case, blows=()):
 
 def hashes(done):
     found = {item["name"]: item["sha256"] for item in done.result["artifacts"]}
-    assert found.keys() == {"model.safetensors", "graph.pt2.gz", "model.onnx"}
+    assert found.keys() == {"model.safetensors", "graph.json.gz", "model.onnx"}
     return found | {"weights": done.result["weightsSha256"]}
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -135,7 +136,7 @@ class Process:
         self._operation()
         file, _ = self._open[fd]
         assert isinstance(file, File)
-        return SimpleNamespace(st_size=len(file.data))
+        return SimpleNamespace(st_size=len(file.data), st_mode=stat.S_IFREG)
 
     def close(self, fd: int, /) -> None:
         self._alive()
@@ -194,8 +195,7 @@ class Process:
 
 def _entry(name: str, node: File | Directory) -> Any:
     size = len(node.data) if isinstance(node, File) else 0
+    mode = stat.S_IFREG if isinstance(node, File) else stat.S_IFDIR
     return SimpleNamespace(
-        name=name,
-        is_dir=lambda: isinstance(node, Directory),
-        stat=lambda: SimpleNamespace(st_size=size),
+        name=name, stat=lambda *, follow_symlinks: SimpleNamespace(st_size=size, st_mode=mode)
     )

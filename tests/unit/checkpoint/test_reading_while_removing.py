@@ -54,7 +54,7 @@ class Interrupted(Local):
         super().__init__(root)
         self.before = before
 
-    def get(self, path: str) -> bytearray:
+    def get(self, path: str, limit: int | None = None) -> bytearray:
         self.before(path)
         return super().get(path)
 

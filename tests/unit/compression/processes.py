@@ -59,7 +59,8 @@ def work(folder, rank, size):
         deployed = deploy(finished(pipeline(task, {"steps": steps}), group).subject)
         files = {"model.safetensors": deployed.packed()}
         if rank == size - 1:
-            files |= {name: make(deployed) for name, make in FILES}
+            for _, make in FILES:
+                files |= make(deployed, files["model.safetensors"])
         found[method] = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
     (folder / f"{size}-{rank}.json").write_text(json.dumps(found))
 

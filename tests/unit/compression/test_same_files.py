@@ -18,7 +18,7 @@ from small import trained
 pytestmark = pytest.mark.timeout(3600)
 HERE = Path(__file__).parent
 SIZES = (1, 2, 3, 4)
-FILES = {"model.safetensors", "graph.pt2.gz", "model.onnx"}
+FILES = {"model.safetensors", "graph.json.gz", "model.onnx"}
 
 
 @pytest.fixture(scope="module")

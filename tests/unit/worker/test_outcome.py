@@ -20,7 +20,7 @@ def result(steps: int, note: str = "", metrics: int = 2, folder: str = "/output/
     row = {"metric": "accuracy 0.9700", "latencyMilliseconds": "0.512"} | dict.fromkeys(
         ("bytes", "parameters", "nonzeros", "macs"), 123_456_789
     )
-    files = ("model.safetensors", "graph.pt2.gz", "model.onnx")
+    files = ("model.safetensors", "graph.json.gz", "model.onnx")
     return {
         "steps": 1000,
         "metrics": [{"name": f"metric-{number}", "value": "0.5"} for number in range(metrics)],

@@ -9,9 +9,12 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Protocol
+
+from shardwise.regular import READING
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -37,11 +40,19 @@ class Files(Protocol):
             OSError: it could not be written. Any other error is the iterable's own.
         """
 
-    def get(self, path: str) -> bytearray:
-        """All bytes of a file."""
+    def get(self, path: str, limit: int | None = None) -> bytearray:
+        """All bytes of a regular file.
+
+        Args:
+            limit: bytes that it may have at most; None: any number.
+
+        Raises:
+            OSError: it cannot be read, is no regular file (a symlink included), or is larger.
+        """
 
     def entries(self, directory: str) -> dict[str, int | None]:
-        """The names in a directory with their bytes, None for a directory; {} where it is not."""
+        """The names of files and directories in a directory, with their bytes, None for a
+        directory; {} where it is not. What is neither, symlinks included, is left out."""
 
     def remove(self, path: str) -> None:
         """Remove a file; no error where it is not there."""
@@ -114,10 +125,16 @@ class Local:
             raise
         self._sync(folder)
 
-    def get(self, path: str) -> bytearray:
-        file = self._os.open(self._path(path), os.O_RDONLY | os.O_CLOEXEC)
+    def get(self, path: str, limit: int | None = None) -> bytearray:
+        # No symlink is followed, and what is no file is neither waited for nor read.
+        file = self._os.open(self._path(path), READING)
         try:
-            data = bytearray(self._os.fstat(file).st_size)
+            told = self._os.fstat(file)
+            if not stat.S_ISREG(told.st_mode):
+                raise OSError(errno.EINVAL, "is no regular file", path)
+            if limit is not None and told.st_size > limit:
+                raise OSError(errno.EFBIG, f"has {told.st_size} bytes, more than {limit}", path)
+            data = bytearray(told.st_size)
             view, done = memoryview(data), 0
             while done < len(data):
                 count = self._os.readv(file, [view[done:]])
@@ -134,7 +151,11 @@ class Local:
             with self._os.scandir(self._path(directory)) as entries:
                 for entry in entries:
                     with suppress(FileNotFoundError):  # removed since: not there
-                        found[entry.name] = None if entry.is_dir() else entry.stat().st_size
+                        told = entry.stat(follow_symlinks=False)
+                        if stat.S_ISDIR(told.st_mode):
+                            found[entry.name] = None
+                        elif stat.S_ISREG(told.st_mode):
+                            found[entry.name] = told.st_size
         except FileNotFoundError:
             return {}
         return found
@@ -221,9 +242,15 @@ class Objects:
         with _as_os_error(target):
             file.close()
 
-    def get(self, path: str) -> bytearray:
+    def get(self, path: str, limit: int | None = None) -> bytearray:
         with _as_os_error(self._path(path)):
-            return bytearray(self._system.cat_file(self._path(path)))
+            if limit is None:
+                return bytearray(self._system.cat_file(self._path(path)))
+            # One byte more than there may be: it tells that there is more.
+            data = bytearray(self._system.cat_file(self._path(path), start=0, end=limit + 1))
+        if len(data) > limit:
+            raise OSError(errno.EFBIG, f"has more than {limit} bytes", path)
+        return data
 
     def entries(self, directory: str) -> dict[str, int | None]:
         path = self._path(directory)

@@ -26,6 +26,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 FORMAT = 1
 """Version of what the files hold. A reader refuses any other."""
 MANIFEST = "manifest.json"
+DOCUMENT_BYTES = 16 << 20
+"""The most that a manifest or sidecar is read of: a manifest of 10,000 workers has about 2 MB."""
 
 _NAME = re.compile(r"step-(\d{10,})-g(\d+)-w(\d+)-([0-9a-f]{8})")
 _OURS = re.compile(r"manifest\.json|part-\d{5,}(-[0-9a-f]{16}\.safetensors|\.json)")

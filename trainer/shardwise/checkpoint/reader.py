@@ -11,7 +11,15 @@ from datetime import datetime
 import torch
 
 from shardwise.checkpoint.files import Files, open_files
-from shardwise.checkpoint.layout import MANIFEST, BrokenError, Manifest, Name, Part, job_digits
+from shardwise.checkpoint.layout import (
+    DOCUMENT_BYTES,
+    MANIFEST,
+    BrokenError,
+    Manifest,
+    Name,
+    Part,
+    job_digits,
+)
 from shardwise.checkpoint.remedy import CheckpointError, explain
 from shardwise.checkpoint.tensors import decode
 from shardwise.checkpoint.versions import versions
@@ -120,7 +128,7 @@ def read_manifest(files: Files, name: Name) -> Manifest:
         BrokenError: it was changed, or is not this checkpoint's.
         OSError: it cannot be read.
     """
-    manifest = Manifest.unseal(bytes(files.get(f"{name}/{MANIFEST}")))
+    manifest = Manifest.unseal(bytes(files.get(f"{name}/{MANIFEST}", DOCUMENT_BYTES)))
     manifest.check(name)
     return manifest
 
@@ -155,6 +163,8 @@ def _listed(files: Files, name: Name) -> Listed | None:
             return None
         except (BrokenError, ValueError) as error:
             trouble = f"{MANIFEST} {error}"
+        except OSError as error:
+            trouble = f"{MANIFEST}: {error.strerror or error}"
     return Listed(
         path=str(name),
         step=name.step,
@@ -182,6 +192,11 @@ def _read(files: Files, name: Name, identity: str) -> Snapshot:
             what = "belongs to another job, or to another spec.trainer of this one"
             raise _ForeignError(f"{files.root}/{file}: {what}")
         whole: Snapshot | None = None
+        entries = files.entries(str(name))
+        for part in manifest.parts:
+            file = f"{name}/{part.file}"
+            if part.file in entries:  # Else it is missing, or was removed: reading tells.
+                _sized(entries[part.file], part)
         for part in manifest.parts:
             file = f"{name}/{part.file}"
             piece = _part(files, file, part, manifest)
@@ -212,6 +227,17 @@ def _read(files: Files, name: Name, identity: str) -> Snapshot:
 def _committed(files: Files, name: Name) -> bool:
     # Removal takes the manifest first.
     return MANIFEST in files.entries(str(name))
+
+
+def _sized(size: int | None, part: Part) -> None:
+    """Whether a part that is there has the size that the manifest promises: memory for the whole
+    is taken only once all parts have."""
+    if size is None:
+        raise BrokenError("is no regular file")
+    if size != part.bytes:
+        raise BrokenError(f"has {size} bytes, not {part.bytes}: it was truncated or changed")
+    if part.stop - part.start > size:
+        raise BrokenError(f"cannot hold elements {part.start} to {part.stop} in {size} bytes")
 
 
 def _part(files: Files, file: str, part: Part, manifest: Manifest) -> Snapshot:

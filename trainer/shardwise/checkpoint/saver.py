@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from shardwise.checkpoint import retention
 from shardwise.checkpoint.files import Files
 from shardwise.checkpoint.layout import (
+    DOCUMENT_BYTES,
     MANIFEST,
     BrokenError,
     Manifest,
@@ -236,7 +237,7 @@ class Saver:
             if sidecar_file(rank) not in entries:
                 continue
             try:
-                data = self._files.get(f"{pending.name}/{sidecar_file(rank)}")
+                data = self._files.get(f"{pending.name}/{sidecar_file(rank)}", DOCUMENT_BYTES)
                 sidecar = Sidecar.unseal(bytes(data))
                 part = self._accepted(sidecar, rank)
             except (BrokenError, FileNotFoundError) as error:

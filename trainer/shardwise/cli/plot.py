@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 import sys
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from shardwise.cli.view.style import Paint
 
 HISTORY = "history.csv"
+LARGEST_HISTORY = 1 << 30
 STEP = "step"
 HEIGHT = 16
 WIDTH = 100
@@ -102,10 +104,12 @@ def read(folder: Path, metrics: Sequence[str], many: bool) -> list[Course]:
             f"{folder}: has many tasks: give --parallel-coordinates, --pareto or --history, or "
             f"name one of the folders in {folder / 'tasks'}"
         )
+    from shardwise.regular import read_regular
+
     try:
-        with file.open(newline="") as opened:
-            rows = list(csv.DictReader(opened))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        text = read_regular(file, LARGEST_HISTORY).decode()
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    except (OSError, ValueError, csv.Error) as error:
         told = getattr(error, "strerror", None) or str(error)
         raise CliError(f"{file}: {told}; name a folder that `shardwise run` wrote") from error
     if not rows or STEP not in rows[0]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 import time
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from typing import Any
 
 import click
 
+from shardwise.cli.errors import CliError
 from shardwise.cli.exitcodes import FAILED, INTERRUPTED, USAGE
 
 
@@ -123,7 +123,7 @@ def _print_tasks(name: str, directory: Path, seconds: float) -> None:
     from shardwise.cli.view.rows import of_result
     from shardwise.cli.view.tasks import counts_words, ended_lines
 
-    result = json.loads((directory / "result.json").read_text())
+    result = _result(directory)
     tasks, paint = of_result(result), paint_for(sys.stdout)
     told = counts_words(tasks, paint)
     click.echo(f"{name}: succeeded: {told}, {result['steps']:,} steps in {seconds:.1f} s")
@@ -134,10 +134,19 @@ def _print_result(name: str, directory: Path, told: Mapping[str, Any]) -> None:
     from shardwise.cli.terminal import show
     from shardwise.cli.view.describe import compressed
 
-    result = json.loads((directory / "result.json").read_text())
+    result = _result(directory)
     metrics = ", ".join(f"{key} {value:.4f}" for key, value in result["metrics"].items())
     click.echo(
         f"{name}: succeeded: {result['steps']} steps in {result['seconds']:.1f} s, {metrics}\n"
         f"weightsSha256 {result['weightsSha256']}"
     )
     show([*compressed({"status": told}), str(directory)])
+
+
+def _result(directory: Path) -> dict[str, Any]:
+    from shardwise.regular import UnsafeFileError, read_json
+
+    try:
+        return read_json(directory / "result.json")
+    except (OSError, UnsafeFileError) as error:
+        raise CliError(f"{directory / 'result.json'}: {error}; it was changed meanwhile") from error

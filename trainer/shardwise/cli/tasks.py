@@ -88,8 +88,6 @@ def read_folder(path: Path) -> Tasks:
     Raises:
         CliError: there are none, or the file is broken.
     """
-    from shardwise.cli.view.rows import of_result
-
     file = path / RESULT if path.is_dir() else path
     if file.exists() or not path.is_dir():
         result = _json(file)
@@ -97,7 +95,7 @@ def read_folder(path: Path) -> Tasks:
             raise CliError(
                 f"{file}: is of one training, not of many tasks; `shardwise plot {path}` draws it"
             )
-        return of_result(result)
+        return _told(file, result)
     found = [_json(each) for each in sorted(path.glob(f"{FOLDER}/*/{RESULT}"))]
     if not found:
         raise CliError(f"{path}: has no {RESULT}; name a folder that `shardwise run` wrote")
@@ -106,7 +104,16 @@ def read_folder(path: Path) -> Tasks:
         "of",
         err=True,
     )
-    return of_result({"job": path.name, "tasks": list(map(_one, found))})
+    return _told(path, {"job": path.name, "tasks": list(map(_one, found))})
+
+
+def _told(file: Path, result: Mapping[str, Any]) -> Tasks:
+    from shardwise.cli.view.rows import of_result
+
+    try:
+        return of_result(result)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise CliError(f"{file}: is no result of a run: {error}") from error
 
 
 def _one(written: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,14 +127,16 @@ def _one(written: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _json(file: Path) -> dict[str, Any]:
+    from shardwise.regular import UnsafeFileError, read_json
+
     try:
-        found = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        told = getattr(error, "strerror", None) or str(error)
-        raise CliError(f"{file}: {told}; name a folder that `shardwise run` wrote") from error
-    if not isinstance(found, dict):
-        raise CliError(f"{file}: is no result of a run")
-    return found
+        return read_json(file)
+    except UnsafeFileError as error:
+        raise CliError(str(error)) from error
+    except OSError as error:
+        raise CliError(
+            f"{file}: {error.strerror}; name a folder that `shardwise run` wrote"
+        ) from error
 
 
 def of_cluster(job: Mapping[str, Any]) -> Tasks:

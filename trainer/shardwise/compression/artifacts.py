@@ -1,7 +1,9 @@
 """What a compression leaves: the model in files that need no training code, and its table.
 
 model.safetensors   the weights: integers and scales, packed, pruned ones left out
-graph.pt2.gz        what computes with them (torch.export), for `shardwise.load`
+graph.json.gz       what computes with them, for `shardwise.load`: torch's operators by their names
+constants.safetensors
+                    tensors that are part of the graph alone, where there are any
 model.onnx          the same for ONNX Runtime and others
 compression.json    the table; pareto.png, its picture
 
@@ -10,25 +12,22 @@ Every file but the last two has the same bytes on any number of workers.
 
 from __future__ import annotations
 
-import copy
-import gzip
 import hashlib
 import io
 import json
 import logging
 import os
-import warnings
+import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import torch
-from torch import Tensor, nn
 
 from shardwise.compression.deployment import Deployment, deploy
 from shardwise.compression.errors import CompressionError
 from shardwise.compression.examples import example_inputs
-from shardwise.compression.exporting import exported
+from shardwise.compression.graphs import to_graph
 from shardwise.compression.onnx_export import AGREEMENT, OnnxModel, agreement, to_onnx
 from shardwise.compression.pipeline import Pipeline
 from shardwise.engine.activity import Beat, silent
@@ -61,11 +60,12 @@ def write(
     directory.mkdir(parents=True, exist_ok=True)
     deployed = deploy(pipeline.subject)
     notes: list[str] = []
-    files: dict[str, bytes] = {"model.safetensors": deployed.packed()}
+    packed = deployed.packed()
+    files: dict[str, bytes] = {"model.safetensors": packed}
     for name, make in FILES:
         beat("finishing")
         try:
-            files[name] = make(deployed)
+            files |= make(deployed, packed)
         except CompressionError as error:
             notes.append(f"{name} is not written: {error.message}")
     onnx, trained = files.get("model.onnx", b""), pipeline.rows[0].bytes
@@ -113,11 +113,13 @@ def keep(pipeline: Pipeline, directory: Path) -> None:
     if not pipeline.finished:
         return  # the trained model is in a file of its own
     deployed = deploy(pipeline.subject)
-    _aside(directory / "model.safetensors", deployed.packed())
+    packed = deployed.packed()
+    _aside(directory / "model.safetensors", packed)
     try:
-        _aside(directory / "graph.pt2.gz", to_graph(deployed))
+        for name, data in to_graph(deployed, packed).items():
+            _aside(directory / name, data)
     except CompressionError as error:
-        log.warning("graph.pt2.gz is not written: %s", error.message)
+        log.warning("graph.json.gz is not written: %s", error.message)
 
 
 def for_status(result: Mapping[str, Any], metric: str = "accuracy") -> dict[str, Any]:
@@ -140,45 +142,12 @@ def for_status(result: Mapping[str, Any], metric: str = "accuracy") -> dict[str,
     return {"artifacts": result["artifacts"], "compression": rows}
 
 
-def to_graph(deployed: Deployment) -> bytes:
-    """The exported program without its weights, compressed.
-
-    Raises:
-        CompressionError: torch.export refuses the model.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch, about how torch copies a graph
-        blank = copy.deepcopy(deployed.model)
-    for _, tensor, owner, attribute in _tensors(blank):
-        # One element in memory, whatever its shape: the weights come from model.safetensors.
-        empty = torch.zeros((), dtype=tensor.dtype).expand(tensor.shape)
-        if attribute in owner._parameters:
-            owner._parameters[attribute] = nn.Parameter(
-                empty, requires_grad=tensor.requires_grad and tensor.is_floating_point()
-            )
-        else:
-            owner._buffers[attribute] = empty
-    program = exported(deployed.subject.task, blank)
-    for node in program.graph.nodes:
-        for origin in ("from_node", "stack_trace"):  # they hold addresses and paths
-            node.meta.pop(origin, None)
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that the blank weights are incomplete: they are
-        torch.export.save(program, buffer)
-    return gzip.compress(buffer.getvalue(), mtime=0)
+def _graph(deployed: Deployment, packed: bytes) -> dict[str, bytes]:
+    return to_graph(deployed, packed)
 
 
-def _tensors(model: nn.Module) -> list[tuple[str, Tensor, nn.Module, str]]:
-    return [
-        (f"{prefix}.{name}", tensor, module, name)
-        for prefix, module in model.named_modules()
-        for name, tensor in (*module._parameters.items(), *module._buffers.items())
-        if tensor is not None
-    ]
-
-
-def _checked_onnx(deployed: Deployment) -> bytes:
+def _onnx(deployed: Deployment, packed: bytes) -> dict[str, bytes]:
+    del packed
     data = to_onnx(deployed)
     inputs = example_inputs(deployed.subject.task, CHECKED_SAMPLES)
     same = agreement(deployed, OnnxModel(data), inputs)
@@ -187,7 +156,7 @@ def _checked_onnx(deployed: Deployment) -> bytes:
             f"onnxruntime gives the same prediction for {100 * same:.1f} % of {len(inputs[0])} "
             f"samples only, less than {100 * AGREEMENT:.0f} %"
         )
-    return data
+    return {"model.onnx": data}
 
 
 def _latency(
@@ -210,11 +179,11 @@ def _latency(
     return {"latencyMilliseconds": round(model.milliseconds(inputs), 4)}
 
 
-FILES: Final[tuple[tuple[str, Callable[[Deployment], bytes]], ...]] = (
-    ("graph.pt2.gz", to_graph),
-    ("model.onnx", _checked_onnx),
+FILES: Final[tuple[tuple[str, Callable[[Deployment, bytes], dict[str, bytes]]], ...]] = (
+    ("graph.json.gz", _graph),
+    ("model.onnx", _onnx),
 )
-"""The files beside the weights, and what makes each."""
+"""The files beside the weights, and what makes each and what belongs to it."""
 
 
 def _has_vnni() -> bool:
@@ -253,9 +222,10 @@ def _json(table: Mapping[str, Any]) -> bytes:
 
 
 def _aside(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    # A name that nobody can have put a link at before.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
-        with temporary.open("wb") as file:
+        with temporary.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

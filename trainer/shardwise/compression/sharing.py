@@ -21,10 +21,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from shardwise.regular import UnsafeFileError, read_regular
+
 log = logging.getLogger("shardwise.compression")
 
 MEMORY_BYTES = 512 * 2**20
 _VALUE = "value"
+LARGEST = 1 << 36
+"""Bytes of one statistic's file."""
 
 
 class Store:
@@ -131,9 +135,9 @@ class Memo:
 
 def _read(path: Path) -> Tensor | None:
     try:
-        return load(path.read_bytes())[_VALUE]
+        return load(read_regular(path, LARGEST))[_VALUE]
     except FileNotFoundError:
         return None
-    except (OSError, SafetensorError, KeyError) as error:
+    except (OSError, SafetensorError, KeyError, UnsafeFileError) as error:
         log.warning("%s cannot be read (%s); it is computed anew", path, error)
         return None

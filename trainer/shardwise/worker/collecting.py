@@ -22,6 +22,7 @@ from typing import Any
 
 from shardwise.coordinator import rows
 from shardwise.coordinator.report import Collect, TaskRow
+from shardwise.regular import open_regular, read_json
 from shardwise.worker import output
 from shardwise.worker.former import FOLDER, RESULT, TABLE, forget_states
 
@@ -72,19 +73,19 @@ def collect(base: Path, job: str, pool: str, what: Collect) -> dict[str, Any]:
 def _completed(base: Path, pool: str, row: TaskRow) -> TaskRow:
     """The row with what the task's own result has."""
     try:
-        written = json.loads((base / FOLDER / row.name / RESULT).read_text())
-    except (OSError, ValueError):
+        written = read_json(base / FOLDER / row.name / RESULT)
+        if row.state != "Succeeded" or written.get("pool") != pool:
+            return row
+        return replace(
+            row,
+            metrics=output.figures(written),
+            weights_sha256=str(written["weightsSha256"]),
+            step=int(written["steps"]),
+            seconds=row.seconds or float(written["seconds"]),
+            workers=row.workers or int(written["workers"]),
+        )
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return row
-    if row.state != "Succeeded" or written.get("pool") != pool:
-        return row
-    return replace(
-        row,
-        metrics=output.figures(written),
-        weights_sha256=written["weightsSha256"],
-        step=written["steps"],
-        seconds=row.seconds or written["seconds"],
-        workers=row.workers or written["workers"],
-    )
 
 
 def _promote(base: Path, best: TaskRow) -> str | None:
@@ -94,13 +95,15 @@ def _promote(base: Path, best: TaskRow) -> str | None:
     if not (source / WEIGHTS).exists():
         return None
     for file in sorted(source.iterdir()):
-        if file.is_file() and file.name not in OWN:
+        # A link may lead out of the volume, to what only this pod may read.
+        if file.is_file() and not file.is_symlink() and file.name not in OWN:
             output.write_aside(base / file.name, functools.partial(_copy, file))
     return best.weights_sha256
 
 
 def _copy(source: Path, target: Path) -> None:
-    shutil.copyfile(source, target)
+    with open_regular(source) as file, target.open("xb") as copy:
+        shutil.copyfileobj(file, copy, 1 << 20)
 
 
 def _write_text(path: Path, text: str) -> None:

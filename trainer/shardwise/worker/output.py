@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -146,7 +147,8 @@ def _write_text(path: Path, text: str) -> None:
 
 def write_aside(path: Path, write_to: Callable[[Path], None]) -> None:
     """Have a file written under another name, and give it its own once it is whole."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    # A name that nobody can have put a link at before.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
         write_to(temporary)
         with temporary.open("rb") as file:

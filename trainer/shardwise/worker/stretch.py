@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from shardwise.coordinator.report import Stretch
+from shardwise.regular import read_json
 from shardwise.worker import output
 from shardwise.worker.former import FOLDER, RESULT, forget_results, forget_states
 
@@ -55,11 +55,11 @@ def found(base: Path, stretch: Stretch) -> dict[str, Any] | None:
     """The result of this very stretch, where a worker of the same pool has written it: it ended,
     and the coordinator that it told of it has forgotten."""
     try:
-        written = json.loads((folder(base, stretch) / RESULT).read_text())
-    except (OSError, ValueError):
+        written = read_json(folder(base, stretch) / RESULT)
+        same = (written.get("pool"), written.get("number")) == (stretch.pool, stretch.number)
+        return told(written, stretch) if same else None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None
-    same = (written.get("pool"), written.get("number")) == (stretch.pool, stretch.number)
-    return told(written, stretch) if same else None
 
 
 def forget_former(base: Path, stretch: Stretch) -> None:
