@@ -29,7 +29,8 @@ def hashes(tmp_path_factory):
         task = trained(convolution=kind == "convolution", width=width)
         torch.save(task.model.state_dict(), folder / f"{kind}.pt")
     places = (HERE, HERE.parent / "engine")
-    environ = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, places))}
+    former = filter(None, [os.environ.get("PYTHONPATH")])
+    environ = os.environ | {"PYTHONPATH": os.pathsep.join([*map(str, places), *former])}
     # Two processes: nothing may follow from the order of a set, which differs between them.
     with contextlib.ExitStack() as stack:
         running = [

@@ -11,15 +11,14 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from shardwise.cli.errors import ApiError, CliError
-from shardwise.cli.names import FIELD_MANAGER, GROUP, PLURAL, VERSION
+from shardwise.cli.errors import ApiError
+from shardwise.cli.names import FIELD_MANAGER, GROUP, PLURAL, USER_AGENT, VERSION
 
 CONNECT_SECONDS = 5.0
 CALL_SECONDS = 30.0
@@ -59,6 +58,8 @@ class Cluster:
     namespace: str
     server: str
     context: str = ""
+    impersonated: tuple[tuple[str, str], ...] = ()
+    """Headers of every call: whom the kubeconfig acts as."""
 
     @classmethod
     def connect(
@@ -68,42 +69,32 @@ class Cluster:
 
         Raises CliError where none is there or it cannot be used. Sends nothing.
         """
-        import kubernetes.config
         import urllib3
-        import yaml
         from kubernetes.client import ApiClient, Configuration
+
+        from shardwise.cli import kubeconfig as files
+        from shardwise.cli.credentials import in_cluster, sign_as
 
         # It warns of more connections at once than it keeps, which `logs` of many workers makes.
         logging.getLogger("urllib3").setLevel(logging.ERROR)
         # A kubeconfig that skips the check of the certificate says so on purpose.
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-        config: Any = kubernetes.config  # The package has no annotations worth the name.
         configuration = Configuration()
         configuration.retries = False  # A server that is away is told of at once.
-        named = str(kubeconfig) if kubeconfig else os.environ.get("KUBECONFIG")
-        file = named or str(Path.home() / ".kube" / "config")
-        own_namespace = None
-        try:
-            if not named and not Path(file).exists() and "KUBERNETES_SERVICE_HOST" in os.environ:
-                config.load_incluster_config(client_configuration=configuration)
-                own_namespace = _service_account_namespace()
-            else:
-                contexts, active = config.list_kube_config_contexts(file)
-                chosen = _chosen(contexts, active, context, file)
-                context = str(chosen["name"])
-                own_namespace = (chosen.get("context") or {}).get("namespace")
-                config.load_kube_config(
-                    file, context, client_configuration=configuration, persist_config=False
-                )
-        except (config.ConfigException, yaml.YAMLError, OSError, LookupError, TypeError) as error:
-            raise CliError(
-                f"no cluster: {file}: {error}; name a kubeconfig with --kubeconfig or KUBECONFIG"
-            ) from error
+        found = files.find(kubeconfig)
+        if found is None:
+            own, context, headers = in_cluster(configuration), "", []
+        else:
+            entry = files.read(found, context)
+            headers = files.impersonation(entry)
+            sign_as(configuration, entry)
+            own, context = entry.namespace, entry.context
         return cls(
             ApiClient(configuration),
-            namespace or own_namespace or "default",
+            namespace or own or "default",
             str(configuration.host),
-            context or "",
+            context,
+            tuple(headers),
         )
 
     def close(self) -> None:
@@ -232,7 +223,13 @@ class Cluster:
         read_seconds: float,
     ) -> Any:
         client = self.client
-        headers = {"Accept": accept, "User-Agent": FIELD_MANAGER, "Content-Type": content}
+        from urllib3 import HTTPHeaderDict
+
+        headers = HTTPHeaderDict(
+            {"Accept": accept, "User-Agent": USER_AGENT, "Content-Type": content}
+        )
+        for name, value in self.impersonated:  # Of a name several may stand: groups.
+            headers.add(name, value)
         client.update_params_for_auth(headers, [], ["BearerToken"], place, method, body)
         given = urlencode({key: value for key, value in query.items() if value})
         url = f"{client.configuration.host}{place}" + (f"?{given}" if given else "")
@@ -291,18 +288,3 @@ def _split(chunks: Iterator[bytes]) -> Iterator[bytes]:
         yield from filter(None, lines)
     if rest:
         yield rest
-
-
-def _chosen(contexts: Any, active: Any, wanted: str | None, file: str) -> Any:
-    if not wanted:
-        return active
-    for context in contexts:
-        if context["name"] == wanted:
-            return context
-    names = ", ".join(sorted(context["name"] for context in contexts))
-    raise CliError(f"--context: {file} has no context {wanted!r}; it has {names}")
-
-
-def _service_account_namespace() -> str | None:
-    file = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-    return file.read_text().strip() if file.exists() else None

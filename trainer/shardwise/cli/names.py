@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from shardwise import __version__
+
 GROUP: Final = "shardwise.dev"
 VERSION: Final = "v1alpha1"
 PLURAL: Final = "optimizationjobs"
@@ -20,6 +22,7 @@ MANAGER: Final = "shardwise.dev/operator"
 CONTAINER: Final = "trainer"
 OPERATOR_SELECTOR: Final = "app.kubernetes.io/name=shardwise,app.kubernetes.io/component=operator"
 FIELD_MANAGER: Final = "shardwise-cli"
+USER_AGENT: Final = f"shardwise-cli/{__version__}"
 
 
 def pods_of(job: str) -> str:
