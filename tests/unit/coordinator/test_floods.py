@@ -111,6 +111,17 @@ async def test_who_floods_on_is_refused_and_its_job_ends_with_the_reason(
         assert (rest.state, rest.connected) == ("waiting", ("w-0",))
 
 
+@pytest.mark.parametrize("size", [525_000, 700_000])
+async def test_a_line_that_is_too_long_is_refused_with_the_limit(
+    server: Server, hello: MakeHello, assignment: MakeAssignment, size: int
+) -> None:
+    server.coordinator.open_task(assignment(1))
+    client = await server.connect(hello(0))
+    await client.next(Welcome)
+    client.send(Finished(result={"path": "p" * size}))
+    assert "longer than 524288 bytes" in (await client.next(Refusal)).message
+
+
 async def test_what_is_relayed_to_all_is_bounded(
     server: Server,
     hello: MakeHello,

@@ -119,14 +119,14 @@ class Connection:
             await asyncio.sleep(pause)
         while (end := self._rest.find(b"\n", self._searched)) < 0:
             self._searched = len(self._rest)
-            if len(self._rest) >= MAX_WORKER_LINE:
-                raise ProtocolError(f"a line is longer than {MAX_WORKER_LINE} bytes")
+            _check_length(self._searched)
             data = await self._reader.read(READ_BYTES)
             if not data:
                 return None  # A last line without its newline was cut off: its sender is gone.
             self._rest += data
             self._hold(len(self._rest))
         self._searched = 0
+        _check_length(end)
         line = bytes(self._rest[: end + 1])
         del self._rest[: end + 1]
         self._hold(len(self._rest))
@@ -232,6 +232,11 @@ class Connection:
             self.abort()
         except OSError:
             pass  # The reader sees the same, and acts on it.
+
+
+def _check_length(size: int) -> None:
+    if size >= MAX_WORKER_LINE:
+        raise ProtocolError(f"a line is longer than {MAX_WORKER_LINE} bytes")
 
 
 def _tune(sock: socket.socket | None) -> None:

@@ -33,15 +33,21 @@ SILENT_SECONDS = 5.0
 """How long a connection may be here before its first byte."""
 SWEEP_SECONDS = 0.5
 HANDSHAKE_SECONDS = 5.0
-STALLED_SECONDS = 0.25
+HELD_UP_SECONDS = 0.03
 """A handshake that takes longer waits for the other side: another one is begun beside it."""
-ACCEPTS = 64
+IDLE_SECONDS = 0.25
+"""Who makes us wait for longer may have to make room."""
+ACCEPTS = 16
 """Connections that are taken in one turn of the loop."""
 PAUSE_SECONDS = 0.1
 """Without descriptors, before the next try."""
 BUFFER_BYTES = 16 << 10
 """That the kernel holds of an unknown connection."""
 KNOWN_BUFFER_BYTES = 256 << 10
+HANDSHAKE = b"\x16"
+"""How a TLS record with a handshake in it begins; its length is in its fourth and fifth byte."""
+RECORD_BYTES = 8 << 10
+"""No ClientHello that we can use is longer."""
 TELL_SECONDS = 10.0
 """Between two lines in the log about who was turned away."""
 NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -55,7 +61,7 @@ class Limits:
     """Before TLS: those that said nothing yet, and those whose turn has not come."""
     unknown: int = 256
     """In TLS or after, and not known yet."""
-    handshakes: int = 16
+    handshakes: int = 32
     """At the same time, but for those that the other side holds up."""
     known: int = 1 << 20
 
@@ -73,12 +79,14 @@ class Limits:
 class Guest:
     """A connection whose sender is not known yet."""
 
-    __slots__ = ("came", "hosted", "known", "place", "sock", "stall", "task")
+    __slots__ = ("awaited", "came", "hosted", "known", "place", "sock", "stall", "task")
 
     def __init__(self, sock: socket.socket, where: str, came: float) -> None:
         self.sock = sock
         self.place = where
         self.came = came
+        self.awaited = 0
+        """Bytes that it has to say before its turn may come."""
         self.task: asyncio.Task[None] | None = None
         self.stall: asyncio.TimerHandle | None = None
         self.hosted = False
@@ -218,14 +226,21 @@ class Door:
 
     def _spoke(self, guest: Guest) -> None:
         try:
-            first = guest.sock.recv(1, socket.MSG_PEEK)
+            said = guest.sock.recv(RECORD_BYTES, socket.MSG_PEEK)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
-            first = b""
-        if not first:
-            self._drop(guest)
+            said = b""
+        awaited = 1 if self._context is None else _client_hello(said)
+        if not said or awaited is None or (len(said) < awaited <= guest.awaited):
+            self._drop(guest)  # It has ended, or speaks no TLS.
             return
+        if len(said) < awaited:
+            # Half a beginning is silence. The kernel wakes us once all of it is there.
+            guest.awaited = awaited
+            guest.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, awaited)
+            return
+        guest.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
         self._forget(guest)
         self._ready.add(guest, guest.place)
         self._advance()
@@ -283,11 +298,16 @@ class Door:
     def _waits_for(self, guest: Guest) -> None:
         """From now on it is the other side's turn to say something."""
         loop = asyncio.get_running_loop()
-        guest.stall = loop.call_later(STALLED_SECONDS, self._stalled, guest)
+        guest.stall = loop.call_later(HELD_UP_SECONDS, self._held_up, guest)
 
-    def _stalled(self, guest: Guest) -> None:
-        guest.stall = None
+    def _held_up(self, guest: Guest) -> None:
         self._shaking.discard(guest)
+        left = IDLE_SECONDS - HELD_UP_SECONDS
+        guest.stall = asyncio.get_running_loop().call_later(left, self._idles, guest)
+        self._advance()
+
+    def _idles(self, guest: Guest) -> None:
+        guest.stall = None
         if guest in self._unknown:
             self._idle.add(guest, guest.place)
         self._advance()
@@ -353,6 +373,13 @@ class Door:
             size = KNOWN_BUFFER_BYTES
             guest.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
         return True
+
+
+def _client_hello(said: bytes) -> int | None:
+    """How many bytes TLS begins with, as far as is known; None where it is no TLS."""
+    if said[:1] != HANDSHAKE[:1] or len(said) < 5:
+        return 5 if HANDSHAKE.startswith(said[:1]) else None
+    return min(5 + int.from_bytes(said[3:5]), RECORD_BYTES)
 
 
 class Visit:

@@ -69,7 +69,7 @@ PROTOCOL = 3
 MAX_LINE = 1 << 20
 """Longest line in bytes, its newline included."""
 MAX_WORKER_LINE = 512 << 10
-"""Longest line that a worker may send."""
+"""Longest line that the coordinator reads: a worker that sends a longer one is refused."""
 
 Phase = Literal["loading", "ready", "forming", "training", "finishing"]
 """Where a worker stands.
@@ -404,13 +404,12 @@ def encode(message: Message) -> bytes:
     """The message as one line, newline included.
 
     Raises:
-        ProtocolError: the line would be longer than MAX_LINE, or a worker's than MAX_WORKER_LINE.
+        ProtocolError: the line would be longer than MAX_LINE.
     """
     line = json.dumps({"type": message.type, **to_json(message)}, separators=(",", ":")).encode()
-    most = MAX_WORKER_LINE if isinstance(message, FromWorker) else MAX_LINE
-    if len(line) >= most:
+    if len(line) >= MAX_LINE:
         raise ProtocolError(
-            f"a {message.type} message of {len(line)} bytes is longer than {most - 1}"
+            f"a {message.type} message of {len(line)} bytes is longer than {MAX_LINE - 1}"
         )
     return line + b"\n"
 
