@@ -112,8 +112,7 @@ async def test_a_job_over_tls(tmp_path: Path, hello: MakeHello, assignment: Make
         plain = Client(*await asyncio.open_connection("127.0.0.1", server.port))
         server.clients.append(plain)
         plain.send(hello(0))
-        async with asyncio.timeout(10):
-            await plain.reader.read()
+        assert await plain.ended()
         assert server.state() == "finished"
 
 
