@@ -91,6 +91,7 @@ class Operator:
         self._certificate: Certificate | None = None
         self._listening_since: float | None = None
         self._leads_since: float | None = None
+        self._server_minor = 0
         self.controller = Controller(
             cluster=cluster,
             jobs=self.jobs,
@@ -104,6 +105,7 @@ class Operator:
             monotonic=time.monotonic,
             settled=self._settled,
             now=cluster.clock.now,
+            server_minor=lambda: self._server_minor,
         )
         metrics.observe(
             Sources(
@@ -228,6 +230,7 @@ class Operator:
             lambda: self.cluster.list_page(names.PLURAL, first, limit=1),
             "the list of OptimizationJobs (is the CRD installed?)",
         )
+        self._server_minor = await self._version()
         self.missing.discard("the API server")
         await self.informers.synced()
         self.missing.discard("the pod watch")
@@ -245,6 +248,13 @@ class Operator:
             for informer in self.job_informers:
                 group.create_task(informer.run())
             group.create_task(self._jobs_synced())
+
+    async def _version(self) -> int:
+        try:
+            return (await self.cluster.version())[1]
+        except ApiError as error:
+            log.info("the API server does not tell its version: %s", error)
+            return 0
 
     async def _announce(self, port: int) -> None:
         settings = self.settings

@@ -37,6 +37,7 @@ from shardwise_operator.render import (
     pod_manifest,
     service_manifest,
 )
+from shardwise_operator.render.origin import in_the_job
 
 log = logging.getLogger(__name__)
 RETRY = timedelta(seconds=8)
@@ -147,6 +148,22 @@ class Applier:
             if isinstance(action, EmitEvent):
                 self._recorder.record(job, action)
 
+    async def dry_run(
+        self, job: JobView, action: CreatePod, now: datetime, attempt: int
+    ) -> CreationError | None:
+        """What the API server has against the pod itself; it is not kept. What else it may answer
+        (the quota is full, an admission webhook takes no dry runs) is left to the making."""
+        manifest = pod_manifest(job, action.index, action.trainer, self._facts())
+        try:
+            await self._cluster.create("pods", job.namespace, manifest, dry_run=True)
+        except ApiError as error:
+            if error.status not in (400, 422) or "dry run" in error.message:
+                return None
+            what = f"pod {manifest['metadata']['name']}"
+            found = creation_error(what, error, now, job.uid, attempt)
+            return replace(found, message=in_the_job(found.message, manifest, job.manifest))
+        return None
+
     async def _create_around(
         self, job: JobView, now: datetime, attempt: int
     ) -> list[CreationError]:
@@ -183,6 +200,7 @@ class Applier:
         except ApiError as error:
             log.info("%s %s/%s was not created: %s", kind, job.namespace, name, error)
             found = creation_error(f"{kind} {name}", error, now, job.uid, attempt)
+            found = replace(found, message=in_the_job(found.message, manifest, job.manifest))
             return found if blocks else replace(found, blocks=False)
         return None
 

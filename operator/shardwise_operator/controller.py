@@ -17,8 +17,8 @@ from typing import Any, Protocol
 from shardwise.api.conditions import FAILED, NAME_TAKEN, SUCCEEDED
 from shardwise.coordinator.report import TaskReport
 from shardwise_operator import names
-from shardwise_operator.actions import CreatePod, CreateService, Decision
-from shardwise_operator.apply import Applier
+from shardwise_operator.actions import CreatePod, CreateService, Decision, OpenTask
+from shardwise_operator.apply import Applied, Applier
 from shardwise_operator.backoff import pause
 from shardwise_operator.clock import FirstSeen
 from shardwise_operator.decide import decide
@@ -46,6 +46,7 @@ log = logging.getLogger(__name__)
 FAILED_PAUSE = timedelta(seconds=2)
 FAILED_LONGEST = timedelta(minutes=5)
 """Between two tries of a job that no decision can be made about."""
+_CREATES = (CreatePod, CreateService, OpenTask)
 REFUSED = (400, 413, 422)
 """Answers to a status that will never be another for the same status."""
 
@@ -72,6 +73,8 @@ class Memo:
 
     uid: str
     generation: int = -1
+    tried: int = -1
+    """The generation that the API server was seen to take pods of."""
     service: bool = False
     service_failed: bool = False
     attempts: int = 0
@@ -111,6 +114,7 @@ class Controller:
         monotonic: Callable[[], float],
         settled: Callable[[], bool],
         now: Callable[[], datetime] = utc_now,
+        server_minor: Callable[[], int] = lambda: 0,
     ) -> None:
         self._cluster = cluster
         self._jobs = jobs
@@ -122,6 +126,7 @@ class Controller:
         self._monotonic = monotonic
         self._settled = settled
         self._now = now
+        self._server_minor = server_minor
         self._memos: dict[Key, Memo] = {}
 
     async def reconcile(self, key: Key) -> float | None:
@@ -177,7 +182,7 @@ class Controller:
             observed, decision = await self._decide(key, raw)
         memo = self._memos[key]
         attempt = memo.attempts + 1
-        applied = await self._applier.apply(observed.job, decision.actions, observed.now, attempt)
+        applied = await self._apply(observed, decision, memo, attempt)
         self._note_created(memo, decision, applied.errors)
         if applied.errors:
             decision = decide(
@@ -191,6 +196,21 @@ class Controller:
             decision.requeue_after.total_seconds() if decision.requeue_after else None,
             postponed_seconds,
         )
+
+    async def _apply(
+        self, observed: Observed, decision: Decision, memo: Memo, attempt: int
+    ) -> Applied:
+        """Carries it out; of a new spec, once the API server would take a pod."""
+        job, new = observed.job, memo.tried != observed.job.generation
+        first = next((a for a in decision.actions if isinstance(a, CreatePod)), None)
+        if first is not None and new:
+            refused = await self._applier.dry_run(job, first, observed.now, attempt)
+            if refused is not None:
+                others = [a for a in decision.actions if not isinstance(a, _CREATES)]
+                applied = await self._applier.apply(job, others, observed.now, attempt)
+                return Applied((refused, *applied.errors), applied.failure)
+            memo.tried = job.generation
+        return await self._applier.apply(job, decision.actions, observed.now, attempt)
 
     def _note_created(
         self, memo: Memo, decision: Decision, errors: tuple[CreationError, ...]
@@ -255,6 +275,7 @@ class Controller:
             service_exists=memo.service,
             service_failed=memo.service_failed,
             status_refused=memo.refused,
+            server_minor=self._server_minor(),
             configmap=configmap,
             report=report,
             asked=asked,

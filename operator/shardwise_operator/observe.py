@@ -198,6 +198,8 @@ class Observed:
     settled: bool = True
     """False shortly after the operator's start, while running workers may not be back yet."""
     creation_errors: tuple[CreationError, ...] = ()
+    server_minor: int = 0
+    """The API server's Kubernetes 1.x; 0 where it is not known."""
     status_refused: str = ""
     """Why the API server does not take the job's status; empty where it does."""
 

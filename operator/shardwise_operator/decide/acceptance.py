@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -21,6 +21,7 @@ from shardwise.api.figures import source_errors
 from shardwise.api.policy import RestartPolicy
 from shardwise.api.types import OptimizationJob, Tasks, Trainer, split_trainer, trainer_sha256
 from shardwise.api.validation import validate
+from shardwise_operator.decide.template import template_errors
 from shardwise_operator.jobs import MAX_BYTES, TOO_LARGE
 from shardwise_operator.observe import Observed
 from shardwise_operator.shape import MAX_DEPTH, too_deep
@@ -45,6 +46,8 @@ class Acceptance:
     """The fewest members that it goes on with."""
     standby: int
     spec_sha256: str
+    creatable: bool = True
+    """Pods can be made of the spec as it is now."""
 
     @property
     def restart_policy(self) -> RestartPolicy:
@@ -58,14 +61,21 @@ def accept(observed: Observed) -> Acceptance:
     kept_sha = status.get("specSha256") or (_sha(kept) if kept is not None else "")
     message = "the spec is valid"
     reason = c.VALID
+    template: list[FieldError] = []
     try:
         job = _valid(observed.job.manifest)
+        template = template_errors(observed.job.manifest, observed.server_minor)
+        if not started:
+            template += _refused(observed)
+        if template:
+            raise InvalidJob(template)
         if not started:
             _check_code(observed, job)
     except InvalidJob as invalid:
-        clamped = _clamped(observed.job.manifest) if started else None
+        clamped = _clamped(observed.job.manifest) if started and not template else None
         if clamped is None:
-            return _invalid(observed, invalid, started, kept or {}, kept_sha)
+            found = _invalid(observed, invalid, started, kept or {}, kept_sha)
+            return replace(found, creatable=not template and _renders(observed))
         job, message = clamped
         reason = c.REPLICAS_CLAMPED
     now_sha = trainer_sha256(job.spec.trainer, job.spec.compression, job.spec.tasks)
@@ -89,6 +99,31 @@ def accept(observed: Observed) -> Acceptance:
         standby=job.spec.workers.standby,
         spec_sha256=kept_sha if started and kept_sha else now_sha,
     )
+
+
+def _refused(observed: Observed) -> list[FieldError]:
+    """The API server cannot make pods of it: it has the last word."""
+    return [
+        FieldError(
+            "spec.template", None, f"no pod can be made of it: {error.message}", "correct it"
+        )
+        for error in observed.creation_errors
+        if error.reason == c.CONTAINER_CONFIG_ERROR and error.what.startswith("pod ")
+    ][:1]
+
+
+def _renders(observed: Observed) -> bool:
+    """Of a spec that is invalid otherwise: workers may still be replaced by its template."""
+    manifest = observed.job.manifest
+    if TOO_LARGE in manifest or too_deep(manifest.get("spec"), "spec") is not None:
+        return False
+    spec = manifest["spec"]
+    parts = [spec.get(part) for part in ("template", "output", "checkpoint")]
+    inner = [part.get("spec") for part in parts[:1] if isinstance(part, Mapping)]
+    meta = [part.get("metadata") for part in parts[:1] if isinstance(part, Mapping)]
+    if not all(part is None or isinstance(part, Mapping) for part in (*parts, *inner, *meta)):
+        return False
+    return not template_errors(manifest, observed.server_minor)
 
 
 READ = ("apiVersion", "kind", "metadata", "spec")

@@ -60,6 +60,9 @@ UNSETTLED_POLL = timedelta(seconds=2)
 
 def invalid(observed: Observed, accepted: Acceptance) -> Decision:
     """The spec cannot be worked on, and nothing has been begun."""
+    # What is wrong may be its code, or what the API server says, which nothing tells of.
+    waits = [CONFIG_MAP_POLL] if observed.configmap is not None else []
+    waits += [error.retry_at - observed.now for error in observed.creation_errors]
     old = observed.job.status
     conditions = Conditions(old.get("conditions"), observed.job.generation, observed.now)
     conditions.set(c.ACCEPTED, False, accepted.reason, accepted.message)
@@ -75,8 +78,7 @@ def invalid(observed: Observed, accepted: Acceptance) -> Decision:
     return Decision(
         actions=state_events(old, status),
         status=status,
-        # What is wrong may be its code, which nothing tells of.
-        requeue_after=CONFIG_MAP_POLL if observed.configmap is not None else None,
+        requeue_after=min(waits, default=None),
         why=(f"the spec is not accepted: {accepted.message}",),
     )
 
@@ -173,7 +175,10 @@ class Work:
         open_ = [error for error in observed.creation_errors if error.retry_at > observed.now]
         blocked = [error for error in open_ if error.blocks]
         missing = self._missing_configmap(wanted)
-        if missing is not None:
+        if not self.accepted.creatable and vacant_indices(observed, wanted):
+            missing = diagnosis.Trouble(reason=c.INVALID_SPEC, message=self.accepted.message)
+            self.why.append("no pod is created: none can be made of the spec")
+        elif missing is not None:
             self.requeues.append(CONFIG_MAP_POLL)
         elif blocked:
             self.requeues.append(min(error.retry_at for error in blocked) - observed.now)

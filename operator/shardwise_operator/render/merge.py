@@ -19,6 +19,8 @@ MERGE_KEYS: Mapping[str, str] = {
     "volumeMounts": "mountPath",
     "imagePullSecrets": "name",
 }
+SOURCES = ("output", "tmp", "coordinator-token", "checkpoint", "code")
+"""The volumes that are ours."""
 
 
 def merged_pod_spec(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
@@ -30,23 +32,30 @@ def merged_pod_spec(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[
         elif isinstance(value, Mapping) and isinstance(result.get(key), Mapping):
             result[key] = merged_pod_spec(result[key], value)
         elif key in MERGE_KEYS and isinstance(value, Sequence) and result.get(key):
-            result[key] = _merged_list(result[key], value, MERGE_KEYS[key])
+            single = key in ("env", "volumes")
+            result[key] = _merged_list(result[key], value, MERGE_KEYS[key], single)
         else:
             result[key] = deepcopy(value)
     return result
 
 
-def _merged_list(ours: Sequence[Any], theirs: Sequence[Any], name: str) -> list[Any]:
+def _merged_list(ours: Sequence[Any], theirs: Sequence[Any], name: str, single: bool) -> list[Any]:
     result = [deepcopy(entry) for entry in ours]
     for entry in theirs:
         if not isinstance(entry, Mapping):
             result.append(deepcopy(entry))
             continue
-        place = next((i for i, e in enumerate(result) if e.get(name) == entry.get(name)), None)
+        same = (i for i, e in enumerate(result) if isinstance(e, Mapping) and _same(e, entry, name))
+        place = next(same, None)
         if place is None:
             result.append(deepcopy(dict(entry)))
-        elif name == "name" and ("valueFrom" in entry or "value" in entry):
-            result[place] = deepcopy(dict(entry))  # An environment variable has one source.
+        elif single and len(entry) > 1:
+            # A variable and a volume have one source, so another takes its place.
+            result[place] = deepcopy(dict(entry))
         else:
             result[place] = merged_pod_spec(result[place], entry)
     return result
+
+
+def _same(ours: Mapping[str, Any], theirs: Mapping[str, Any], name: str) -> bool:
+    return bool(ours.get(name) == theirs.get(name))

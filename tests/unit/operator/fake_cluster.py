@@ -117,6 +117,9 @@ class FakeCluster:
         for event in self.streams.pop(0):
             yield event
 
+    async def version(self) -> tuple[int, int]:
+        return 1, 37
+
     async def review_token(self, token: str, audience: str) -> dict[str, Any]:
         self._note("review", "tokenreviews", audience)
         return self.review

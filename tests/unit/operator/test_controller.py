@@ -126,7 +126,7 @@ async def test_an_inadmissible_template_is_explained():
     await rig.add()
     rig.cluster.refuse["create", "pods"] = ApiError(422, "Invalid", "limits: bad")
     await rig.reconcile()
-    assert rig.status["reason"] == "ContainerConfigError"
+    assert (rig.status["state"], rig.status["reason"]) == ("Invalid", "InvalidSpec")
     assert "spec.template" in rig.status["message"]
 
 
