@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from shardwise.cli.view.style import Paint
+from shardwise.cli.view.visible import visible
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 HIDE_CURSOR, SHOW_CURSOR, TO_THE_END = "\x1b[?25l", "\x1b[?25h", "\x1b[J"
@@ -60,17 +61,28 @@ class Screen:
     """Draws blocks of lines over one another; the last one stays."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+        self._stream: TextIO = getattr(stream, "unguarded", stream)
+        self._styles = paint_for(self._stream).enabled
         self._drawn = 0
 
     def draw(self, lines: Sequence[str]) -> None:
         size = shutil.get_terminal_size((100, 40))
-        lines = [crop(line, size.columns) for line in lines[: max(1, size.lines - 1)]]
+        shown = [self._shown(line) for line in lines[: max(1, size.lines - 1)]]
+        lines = [crop(line, size.columns) for line in shown]
         up = f"\x1b[{self._drawn}A" if self._drawn else HIDE_CURSOR
         # One write: a terminal shows no half-drawn block.
         self._stream.write(f"{up}\r{TO_THE_END}" + "".join(f"{line}\n" for line in lines))
         self._stream.flush()
         self._drawn = len(lines)
+
+    def _shown(self, line: str) -> str:
+        from shardwise.cli.guard import encodable
+
+        # A line of a block is one line, whatever a job's text has in it.
+        return encodable(
+            visible(line, styles=self._styles).replace("\n", "\\n").replace("\t", " "),
+            self._stream,
+        )
 
     def close(self) -> None:
         self._stream.write(SHOW_CURSOR)

@@ -30,6 +30,7 @@ from shardwise.cli.view.rows import Tasks, of_job
 from shardwise.cli.view.style import PLAIN, Paint
 from shardwise.cli.view.table import indented, table
 from shardwise.cli.view.tasks import counts_words, described, fraction
+from shardwise.cli.view.visible import visible_all
 
 LABEL = 14
 CHANGES = frozenset({"Joined", "Resized"})
@@ -43,6 +44,7 @@ def describe(
     job: Object, pods: Sequence[Object], events: Sequence[Object], now: datetime, paint: Paint
 ) -> list[str]:
     """The whole description."""
+    job, pods, events = visible_all(job), visible_all(list(pods)), visible_all(list(events))
     parts = (
         _head(job, now, paint),
         _task(job),
