@@ -50,9 +50,11 @@ chaos: $(STAMP) ## all the faults that the promise says, on processes of this ma
 	SHARDWISE_CHAOS=full $(BIN)/python -m pytest tests/local/test_chaos.py tests/local/test_network.py \
 		tests/local/test_same_bytes.py
 
-nightly: $(STAMP) cluster-oldest ## the protocol and the decisions against 10,000 random histories; a job on v1.20
+nightly: $(STAMP) cluster-oldest ## the protocol and the decisions against 10,000 random histories; 1,000 faults here, 300 on a cluster; a job on v1.20
 	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest --timeout 7200 \
 		tests/unit/coordinator/test_group_machine.py tests/unit/operator/test_decide_machine.py
+	SHARDWISE_CHAOS=nightly $(BIN)/python -m pytest tests/local/test_chaos.py -k "many_blows and mix"
+	SHARDWISE_FAULTS=300 $(BIN)/python -m pytest tests/cluster/test_random_faults.py
 
 chart: $(STAMP) ## the Helm chart, rendered by the real helm
 	$(BIN)/python -m pytest tests/chart

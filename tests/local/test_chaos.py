@@ -16,7 +16,7 @@ import split_commit
 from shardwise.coordinator.protocol import Go
 from shardwise.local.run import LocalRun
 
-pytestmark = pytest.mark.timeout(3600 if chaos.FULL else 600)
+pytestmark = pytest.mark.timeout((7200 if chaos.NIGHTLY else 3600) if chaos.FULL else 600)
 
 WORKERS, SEED = 4, chaos.SEED
 
