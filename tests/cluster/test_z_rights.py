@@ -1,0 +1,60 @@
+"""The operator's rights against the audit log of all cluster tests: it asks for nothing that it may
+not do, and has no right that nothing uses. Last by its name, so that the log holds the whole run.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from kubectl import Kubectl
+from progress import say
+from rights import Right, denied, granted, used
+
+AUDIT = Path("/run/kube-lab/log/audit.jsonl")
+USER = "system:serviceaccount:shardwise-system:shardwise"
+UNUSED: dict[Right, str] = {}
+"""Rights that a whole run of the cluster tests does not use, and why they are there."""
+
+
+@pytest.fixture
+def log(release: Kubectl) -> list[str]:
+    if not release.kubeconfig.is_relative_to(AUDIT.parents[1]):
+        pytest.skip("the audit log is that of the rig's own API server")
+    return AUDIT.read_text().splitlines()
+
+
+def roles(release: Kubectl) -> list[dict[str, object]]:
+    """Those that are bound to the operator's account."""
+    found = []
+    for binding in [*release.list("clusterrolebindings"), *_all(release, "rolebindings")]:
+        if any(
+            subject.get("name") == "shardwise" and subject.get("namespace") == "shardwise-system"
+            for subject in binding.get("subjects") or ()
+        ):
+            kind = binding["roleRef"]["kind"].lower()
+            client = release.within(binding["metadata"].get("namespace") or release.namespace)
+            role = client.get(kind, binding["roleRef"]["name"])
+            assert role is not None, binding
+            found.append(role)
+    return found
+
+
+def _all(release: Kubectl, kind: str) -> list[dict[str, object]]:
+    done = release.run("get", kind, "--all-namespaces", "--output=json")
+    items: list[dict[str, object]] = json.loads(done.stdout)["items"]
+    return items
+
+
+def test_nothing_is_asked_for_in_vain(log: list[str]) -> None:
+    assert not denied(log, USER)
+
+
+def test_every_right_is_used_or_explained(release: Kubectl, log: list[str]) -> None:
+    given, did = granted(roles(release)), used(log, USER)
+    unused = given - did
+    say(f"rights: {len(given)} granted, {len(given & did)} used; not used: {sorted(unused)}")
+    assert unused <= UNUSED.keys()
+    resources = {right for right in did if not right.resource.startswith("/")}
+    assert resources <= given
