@@ -1,4 +1,4 @@
-# The images of Shardwise: targets `operator` (no torch) and `trainer`.
+# The images of Shardwise: targets `operator` (no torch) and `trainer` (no kopf).
 #
 #   docker build --target operator -t shardwise-operator .
 #   docker build --target trainer  -t shardwise-trainer  .

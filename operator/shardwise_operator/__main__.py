@@ -17,9 +17,10 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
+import kopf
 from kubernetes.aio.config import ConfigException
 
-from shardwise_operator import health, logs, names
+from shardwise_operator import handlers, health, logs, names
 from shardwise_operator.access import Access
 from shardwise_operator.apply import Applier
 from shardwise_operator.certificate import Certificate, ensure_certificate, service_names
@@ -27,6 +28,7 @@ from shardwise_operator.controller import Controller
 from shardwise_operator.coordination import Coordination
 from shardwise_operator.endpoint import announce, endpoint_slice
 from shardwise_operator.events import EventRecorder
+from shardwise_operator.guarded import Feed
 from shardwise_operator.jobs import JobStore, Key
 from shardwise_operator.kube import KubeCluster
 from shardwise_operator.leader import EXIT_LOST, Alarm, Candidate, LeaseLost
@@ -37,7 +39,6 @@ from shardwise_operator.render import RenderFacts
 from shardwise_operator.settings import Settings, SettingsError
 from shardwise_operator.sites import Site
 from shardwise_operator.watch import PodInformer, PodInformers
-from shardwise_operator.watch_jobs import JobInformer
 from shardwise_operator.writes import TokenBucket
 
 log = logging.getLogger("shardwise_operator")
@@ -73,10 +74,7 @@ class Operator:
                 for namespace in settings.namespaces or ("",)
             }
         )
-        self.job_informers = [
-            JobInformer(cluster, namespace, self.jobs, self.queue.add)
-            for namespace in settings.namespaces or ("",)
-        ]
+        self.feed = Feed(metrics.api_call, len(settings.namespaces) or 1)
         self.coordination = Coordination(
             cluster,
             self.informers,
@@ -187,7 +185,7 @@ class Operator:
             for name, coroutine in (
                 ("pod watch", self.informers.run()),
                 ("events", self.recorder.run()),
-                ("start and work", self._start_and_work()),
+                ("start and work", self._start_and_work(stop)),
             )
         }
         # Held for as long as anything acts, the end included.
@@ -202,8 +200,8 @@ class Operator:
                 log.error("%s has ended: %r", task.get_name(), error, exc_info=error)
             return 1 if failed else 0
         finally:
-            # First: each connection that ends would be a lost worker to a coordinator that still
-            # serves the others.
+            # First: kopf cancels whatever runs when it ends, workers' connections too, and each of
+            # those would be a lost worker to a coordinator that still serves the others.
             await self.coordination.stop()
             ended = await _cancel(tasks)
             await _cancel({lease})
@@ -222,9 +220,10 @@ class Operator:
             # Not an orderly end: that would still write statuses and speak to workers.
             os._exit(EXIT_LOST)
 
-    async def _start_and_work(self) -> None:
+    async def _start_and_work(self, stop: asyncio.Event) -> None:
         settings = self.settings
         self._certificate = await self._ensure_certificate()
+        # With scanning off, kopf looks for the CRD once: it must be there by then.
         first = settings.namespaces[0] if settings.namespaces else ""
         await _until_it_works(
             lambda: self.cluster.list_page(names.PLURAL, first, limit=1),
@@ -245,9 +244,8 @@ class Operator:
                 group.create_task(self.queue.work(self.controller.reconcile))
             if self.candidate:
                 group.create_task(self._announce(port))
-            for informer in self.job_informers:
-                group.create_task(informer.run())
             group.create_task(self._jobs_synced())
+            group.create_task(self._kopf(stop))
 
     async def _version(self) -> int:
         try:
@@ -267,9 +265,24 @@ class Operator:
         )
 
     async def _jobs_synced(self) -> None:
-        for informer in self.job_informers:
-            await informer.synced.wait()
+        await self.feed.synced.wait()
         self.missing.discard("the job watch")
+
+    async def _kopf(self, stop: asyncio.Event) -> None:
+        existing = asyncio.all_tasks()
+        tasks = await kopf.spawn_tasks(
+            registry=handlers.registry(self.jobs, self.queue.add, self.feed),
+            settings=handlers.settings(),
+            standalone=True,
+            clusterwide=not self.settings.namespaces,
+            namespaces=self.settings.namespaces,
+            stop_flag=asyncio.Event(),  # It is cancelled, once the coordinator has stopped.
+        )
+        # kopf takes the signals for itself; the stop is ours to order.
+        _on_signals(stop)
+        await kopf.run_tasks(tasks, ignored=existing)
+        if not stop.is_set():
+            raise RuntimeError("kopf has ended")
 
     def _pod_changed(self, namespace: str, job: str) -> None:
         if self.jobs.get((namespace, job)) is not None:
@@ -281,8 +294,7 @@ class Operator:
             return self.candidate.age if self.candidate else 0.0
         # What it watches now it has not watched while it stood by.
         # Jobs are not watched before there is a CRD for them.
-        ages = (informer.age for informer in self.job_informers if informer.synced.is_set())
-        age = max((self.informers.age, *ages))
+        age = max(self.informers.age, self.feed.age if self.feed.synced.is_set() else 0.0)
         return min(age, time.monotonic() - self._leads_since)
 
     def _unready(self) -> tuple[str, ...]:

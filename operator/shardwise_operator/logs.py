@@ -18,5 +18,6 @@ def configure(level: str) -> None:
         )
     )
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    # It would repeat what our own logs tell.
-    logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
+    # Each would repeat what our own logs tell.
+    for noisy in ("aiohttp.access", "kopf.objects", "kopf.activities"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -11,7 +11,7 @@ import re
 from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 CUT_DEPTH = 150
 """Levels that are kept of what is nested more deeply; the parser itself reads 200."""
@@ -24,6 +24,8 @@ _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{}]', re.DOTALL)
 _CONTINUE = re.compile(rb'"continue":"([^"]*)"')
 _VERSION = re.compile(rb'"resourceVersion":"([^"]*)"')
 TAIL_BYTES = 4096
+GONE = 410
+"""The HTTP status for a version that the server keeps no more."""
 
 
 class Chunks(Protocol):
@@ -32,8 +34,11 @@ class Chunks(Protocol):
     def iter_any(self) -> AsyncIterator[bytes]: ...
 
 
-def read(data: bytes) -> Any:
+def read(data: bytes, tokens: int | None = MAX_TOKENS) -> Any:
     """The value of a JSON text, without what lies deeper than CUT_DEPTH.
+
+    Args:
+        tokens: how many are gone through; None for all, which is not for the event loop.
 
     Raises:
         ValueError: it is no JSON, or too deep and too large at once.
@@ -43,15 +48,32 @@ def read(data: bytes) -> Any:
     except ValueError as error:
         if "recursion limit" not in str(error):
             raise
-    return from_json(_cut(data))
+    return from_json(_cut(data, tokens))
 
 
-def _cut(data: bytes) -> bytes:
+def watch_event(line: bytes) -> bytes:
+    """One event of a watch, as text that any parser reads.
+
+    An error of the server's becomes that of an expired version: the watcher lists again, and does
+    not end.
+
+    Raises:
+        ValueError: it is no event, or too deep and too large at once.
+    """
+    event = read(line)
+    if not isinstance(event, dict) or not isinstance(event.get("object"), dict):
+        raise ValueError("it is no watch event")
+    if event.get("type") == "ERROR":
+        return to_json({"type": "ERROR", "object": {**event["object"], "code": GONE}})
+    return to_json(event)
+
+
+def _cut(data: bytes, tokens: int | None) -> bytes:
     """The text with a null for each container that lies too deep."""
     kept: list[bytes] = []
     depth = begin = 0
     for count, token in enumerate(_TOKEN.finditer(data)):
-        if count > MAX_TOKENS:
+        if tokens is not None and count > tokens:
             raise ValueError(f"nested too deeply to be read, and {len(data)} bytes long")
         start = data[token.start()]
         if start in b"[{":

@@ -64,5 +64,5 @@ def test_the_lock_names_every_requirement_and_no_place() -> None:
     pins = [line for line in lines if line and not line.lstrip().startswith("#")]
     assert not [line for line in pins if "//" in line or line.startswith("-")]
     names = {re.split("[=<>]", line)[0].lower().replace("_", "-") for line in pins}
-    wanted = {"kubernetes", "pydantic", "torch", "numpy", "cryptography", "click"}
+    wanted = {"kopf", "kubernetes", "pydantic", "torch", "numpy", "cryptography", "click"}
     assert wanted <= names

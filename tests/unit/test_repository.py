@@ -30,13 +30,22 @@ def test_the_command_line_starts_without_torch(module):
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     loaded = set(json.loads(done.stdout))
-    assert loaded.isdisjoint({"torch", "numpy", "kubernetes", "matplotlib"})
+    assert loaded.isdisjoint({"torch", "numpy", "kopf", "kubernetes", "matplotlib"})
 
 
 def test_every_public_name_can_be_had():
     assert {getattr(shardwise, name) is not None for name in shardwise.__all__} == {True}
     with pytest.raises(AttributeError, match="no attribute 'absent'"):
         _ = shardwise.absent
+
+
+def test_kopf_is_imported_by_the_wiring_alone():
+    users = [
+        path.name
+        for path in (ROOT / "operator").rglob("*.py")
+        if re.search(r"^\s*(import|from) kopf\b", path.read_text(), re.MULTILINE)
+    ]
+    assert sorted(users) == ["__main__.py", "guarded.py", "handlers.py"]
 
 
 def test_the_lock_pins_every_version_and_names_no_mirror():

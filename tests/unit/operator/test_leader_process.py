@@ -28,10 +28,18 @@ class ClosableCluster(FakeCluster):
         self.closed = True
 
 
-def operator(cluster: ClosableCluster, terms: Terms = QUICK) -> process.Operator:
+class WithoutKopf(process.Operator):
+    """kopf wants a real API server; all else is as it is."""
+
+    async def _kopf(self, stop: asyncio.Event) -> None:
+        self.missing.discard("the job watch")
+        await stop.wait()
+
+
+def operator(cluster: ClosableCluster, terms: Terms = QUICK) -> WithoutKopf:
     settings = Settings(pod_name="pod-a", pod_ip="10.1.2.3", **PORTS)
     candidate = Candidate(cluster, NAMESPACE, LEASE, ME, terms)
-    return process.Operator(settings, cluster, Metrics(), candidate)
+    return WithoutKopf(settings, cluster, Metrics(), candidate)
 
 
 async def until(reached: Callable[[], object]) -> None:
@@ -98,7 +106,7 @@ async def test_a_lost_lease_ends_the_process_at_once(monkeypatch: pytest.MonkeyP
 async def test_without_a_pod_it_asks_for_no_lease():
     cluster = ClosableCluster()
     settings = Settings(**PORTS)
-    stop, alone = asyncio.Event(), process.Operator(settings, cluster, Metrics(), None)
+    stop, alone = asyncio.Event(), WithoutKopf(settings, cluster, Metrics(), None)
     task = asyncio.create_task(alone.run(stop))
     await until(lambda: not alone._unready())
     stop.set()
