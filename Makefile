@@ -63,7 +63,7 @@ cluster: $(STAMP) ## a real two-node Kubernetes, real images, the chart installe
 	$(BIN)/python -m pytest tests/cluster
 
 cluster-oldest: $(STAMP) ## of these, install and run a job on Debian's Kubernetes v1.20, which is built once
-	KUBE_LAB_SERVERS=debian $(BIN)/python -m pytest tests/cluster -m every_version
+	KUBE_LAB_NODES=1 KUBE_LAB_SERVERS=debian $(BIN)/python -m pytest tests/cluster -m every_version
 
 cluster-prometheus: $(STAMP) ## a real Prometheus on that cluster, every panel
 	$(BIN)/python -m pytest tests/cluster/test_prometheus.py

@@ -31,7 +31,8 @@ cluster() { # on each of the versions, one after the other
   "${pytest[@]}" tests/cluster "$@" & running=$!
   wait "$running" || status=1
   if [[ ${KUBE_LAB_OLDER_ASSETS:-} ]]; then
-    KUBEBUILDER_ASSETS=$KUBE_LAB_OLDER_ASSETS "${pytest[@]}" tests/cluster -m every_version "$@" & running=$!
+    # One node: to bring the images to a node takes longer than these tests.
+    KUBE_LAB_NODES=1 KUBEBUILDER_ASSETS=$KUBE_LAB_OLDER_ASSETS "${pytest[@]}" tests/cluster -m every_version "$@" & running=$!
     wait "$running" || status=1
   else
     echo 'an older Kubernetes: not run; KUBE_LAB_OLDER_ASSETS names no folder of its servers'

@@ -99,7 +99,7 @@ def _answers(kubeconfig: Path) -> bool:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Kubectl]:
-    """A cluster of at least two nodes."""
+    """A cluster of at least two nodes, or of one where KUBE_LAB_NODES=1 says so."""
     given = os.environ.get("KUBECONFIG")
     running = RUN / "admin.kubeconfig"
     started = False
@@ -111,9 +111,10 @@ def cluster() -> Iterator[Kubectl]:
         pytest.skip("the rig needs root on Debian; or set KUBECONFIG to a cluster")
     else:
         before = time.monotonic()
-        say("starting two nodes")
+        nodes = os.environ.get("KUBE_LAB_NODES", "2")
+        say(f"starting nodes: {nodes}")
         _rig("down")
-        for line in _rig("up", "2").splitlines():
+        for line in _rig("up", nodes).splitlines():
             if line.startswith("servers: "):
                 _facts["servers"] = line.removeprefix("servers: ")
         started, kubeconfig = True, running
