@@ -68,3 +68,52 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   resources: [events]
   verbs: [create, patch]
 {{- end -}}
+
+{{/* What the operator is told. */}}
+{{- define "shardwise.env" -}}
+{{- $lease := .Values.operator.lease -}}
+- name: SHARDWISE_OPERATOR_NAMESPACE
+  valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
+- name: SHARDWISE_POD_NAME
+  valueFrom: {fieldRef: {fieldPath: metadata.name}}
+- name: SHARDWISE_POD_UID
+  valueFrom: {fieldRef: {fieldPath: metadata.uid}}
+- name: SHARDWISE_POD_IP
+  valueFrom: {fieldRef: {fieldPath: status.podIP}}
+- name: SHARDWISE_LEASE
+  value: {{ include "shardwise.fullname" . }}
+- name: SHARDWISE_LEASE_DURATION_SECONDS
+  value: {{ $lease.durationSeconds | quote }}
+- name: SHARDWISE_LEASE_RENEW_SECONDS
+  value: {{ $lease.renewSeconds | quote }}
+- name: SHARDWISE_LEASE_RETRY_SECONDS
+  value: {{ $lease.retrySeconds | quote }}
+- name: SHARDWISE_NAMESPACES
+  value: {{ join "," .Values.watchNamespaces | quote }}
+- name: SHARDWISE_TRAINER_IMAGE
+  value: {{ include "shardwise.image" (list .Values.trainer.image .Chart.AppVersion) | quote }}
+- name: SHARDWISE_TRAINER_PULL_POLICY
+  value: {{ .Values.trainer.image.pullPolicy }}
+- name: SHARDWISE_NETWORK_POLICIES
+  value: {{ .Values.networkPolicy.enabled | quote }}
+- name: SHARDWISE_METRICS_FROM
+  value: {{ .Values.networkPolicy.metricsFrom | default list | toJson | quote }}
+- name: SHARDWISE_COORDINATOR_SERVICE
+  value: {{ include "shardwise.fullname" . }}-coordinator.{{ .Release.Namespace }}.svc
+- name: SHARDWISE_COORDINATOR_PORT
+  value: {{ .Values.coordinator.port | quote }}
+- name: SHARDWISE_HEALTH_PORT
+  value: {{ .Values.health.port | quote }}
+- name: SHARDWISE_METRICS_PORT
+  value: {{ .Values.metrics.port | quote }}
+- name: SHARDWISE_METRICS_TLS
+  value: {{ .Values.metrics.tls | quote }}
+- name: SHARDWISE_METRICS_AUTHENTICATION
+  value: {{ .Values.metrics.authentication | quote }}
+- name: SHARDWISE_GRACE_SECONDS
+  value: {{ .Values.operator.graceSeconds | quote }}
+- name: SHARDWISE_REPORT_SECONDS
+  value: {{ .Values.operator.reportSeconds | quote }}
+- name: SHARDWISE_LOG_LEVEL
+  value: {{ .Values.operator.logLevel }}
+{{- end -}}
