@@ -39,7 +39,11 @@ def rendered() -> list[dict[str, Any]]:
         text=True,
         timeout=60,
     ).stdout
-    objects = [item for item in yaml.safe_load_all(text) if item]
+    objects = [
+        item
+        for item in yaml.safe_load_all(text)
+        if item and "helm.sh/hook" not in item["metadata"].get("annotations", {})
+    ]
     for item in objects:
         labels = [item["metadata"]["labels"]]
         if "template" in item.get("spec", {}):

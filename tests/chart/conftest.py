@@ -26,6 +26,10 @@ def run_helm(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def hook(item: dict[str, Any]) -> bool:
+    return "helm.sh/hook" in item["metadata"].get("annotations", {})
+
+
 @pytest.fixture(scope="session")
 def helm() -> Callable[..., subprocess.CompletedProcess[str]]:
     return run_helm
@@ -33,15 +37,18 @@ def helm() -> Callable[..., subprocess.CompletedProcess[str]]:
 
 @pytest.fixture(scope="session")
 def render() -> Render:
-    """The chart's objects with some values set, for one version of Kubernetes."""
+    """The chart's objects with some values set, for one version of Kubernetes; or `helm test`'s."""
 
-    def objects(*settings: str, kubernetes: str = "1.34.0") -> list[dict[str, Any]]:
+    def objects(
+        *settings: str, kubernetes: str = "1.34.0", hooks: bool = False
+    ) -> list[dict[str, Any]]:
         flags = [flag for setting in settings for flag in ("--set", setting)]
         done = run_helm(
             *("template", "shardwise", str(CHART), "--namespace", "shardwise-system"),
             *("--kube-version", kubernetes, *flags),
         )
         assert done.returncode == 0, done.stderr
-        return [item for item in yaml.safe_load_all(done.stdout) if item]
+        found = [item for item in yaml.safe_load_all(done.stdout) if item]
+        return [item for item in found if hook(item) == hooks]
 
     return objects

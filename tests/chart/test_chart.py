@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from shardwise_operator import access
-from shardwise_operator.__main__ import KOPF_STOP_SECONDS
+from shardwise_operator.__main__ import STOP_SECONDS
 from shardwise_operator.endpoint import endpoint_slice
 from shardwise_operator.leader import RELEASE_SECONDS
 from shardwise_operator.settings import CERTIFICATE_SECRET, Settings
@@ -151,7 +151,7 @@ def test_the_new_replica_stands_by_before_the_old_one_goes(objects) -> None:
     }
     pod = deployment["spec"]["template"]["spec"]
     # To end what it does, and then to give the lease back.
-    assert pod["terminationGracePeriodSeconds"] >= KOPF_STOP_SECONDS + RELEASE_SECONDS + 5
+    assert pod["terminationGracePeriodSeconds"] >= STOP_SECONDS + RELEASE_SECONDS + 5
 
 
 @pytest.mark.parametrize(
