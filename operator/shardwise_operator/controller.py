@@ -320,7 +320,7 @@ class Controller:
         return ConfigMapView(
             name=name,
             sha256=hashlib.sha256(text.encode()).hexdigest(),
-            files=found.get("data") or {},
+            files=data if isinstance(data := found.get("data"), Mapping) else {},
         )
 
     async def _live(self, key: Key) -> Mapping[str, Any] | None:

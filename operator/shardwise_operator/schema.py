@@ -68,6 +68,29 @@ def problems(
         yield from _object(value, kind, at, unknown)
 
 
+def conform(value: Any, kind: str) -> Any:
+    """The value without what is of another type than it should be; None where it is so itself."""
+    if kind.startswith("List["):
+        items = value if isinstance(value, list | tuple) else ()
+        kept = (conform(item, kind[5:-1]) for item in items)
+        return [item for item in kept if item is not None]
+    if kind.startswith("Dict["):
+        inner = kind[5:-1].partition(",")[2].strip()
+        if not isinstance(value, Mapping):
+            return None
+        parts = {str(key): conform(item, inner) for key, item in value.items()}
+        return {key: item for key, item in parts.items() if item is not None}
+    if kind in _WORDS:
+        flag = isinstance(value, bool) and kind != "bool"
+        return value if isinstance(value, _WORDS[kind][0]) and not flag else None
+    if not hasattr(_MODELS, kind):
+        return value
+    if not isinstance(value, Mapping):
+        return None
+    known = fields(kind)
+    return {name: conform(item, known[name]) for name, item in value.items() if name in known}
+
+
 def _list(value: Any, inner: str, at: str, unknown: bool) -> Iterator[FieldError]:
     if not isinstance(value, list | tuple):
         yield _wrong(value, at, "a list")

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 EXAMPLES = "shardwise.examples."
+MAX_CHARACTERS = 8192
+"""Of a module that is looked at on the event loop: at worst some 100 ms."""
 
 
 def source(trainer: Mapping[str, Any], files: Mapping[str, str] | None) -> str | None:
@@ -25,7 +27,9 @@ def source(trainer: Mapping[str, Any], files: Mapping[str, str] | None) -> str |
         return None
     module = entrypoint.partition(":")[0]
     if trainer.get("codeFrom"):
-        return (files or {}).get(f"{module}.py")
+        text = (files or {}).get(f"{module}.py")
+        # Reading it costs a thousand times what its bytes do; of a longer one the worker tells.
+        return text if isinstance(text, str) and len(text) <= MAX_CHARACTERS else None
     if module.startswith(EXAMPLES) and not trainer.get("image"):
         return _example(module)
     return None

@@ -14,11 +14,13 @@ from shardwise_operator import names
 from shardwise_operator.informer import Informer
 from shardwise_operator.jobs import Key, key_of
 from shardwise_operator.port import Cluster
+from shardwise_operator.schema import conform
 
 PAGE = 500
 CONDITIONS = ("PodScheduled", "Ready", "ContainersReady", "DisruptionTarget")
 OWNER = ("apiVersion", "kind", "name", "uid", "controller")
 Pod = Mapping[str, Any]
+PARTS = {"metadata": "V1ObjectMeta", "spec": "V1PodSpec", "status": "V1PodStatus"}
 
 
 class PodInformer(Informer):
@@ -111,6 +113,7 @@ class PodInformers:
 
 def trimmed(raw: Pod) -> Pod:
     """What is read of a pod, and no more: a pod's spec and managedFields are most of its bytes."""
+    raw = {part: conform(raw.get(part), kind) or {} for part, kind in PARTS.items()}
     meta, status = raw.get("metadata") or {}, raw.get("status") or {}
     labels = meta.get("labels") or {}
     annotation = (meta.get("annotations") or {}).get(names.ACCEPTED_TRAINER)

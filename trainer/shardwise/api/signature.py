@@ -57,7 +57,7 @@ def function_of(source: str, function: str) -> tuple[ast.Module, ast.FunctionDef
     """A module and a function of it; None where `parameters_of` tells nothing."""
     try:
         module = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     bound = [statement for statement in module.body if _binds(statement, function)]
     last = bound[-1] if bound else None
