@@ -44,7 +44,7 @@ def clamped(status: object) -> dict[str, Any]:
 
 def read(status: object) -> dict[str, Any]:
     """A status that is safe to go on from."""
-    found = clamped(status)
+    found = clamped(_whole_conditions(status))
     workers = found.get("workers") or {}
     for key in ("desired", "min", "max", "standby", "ready", "members"):
         if key in workers:
@@ -54,6 +54,16 @@ def read(status: object) -> dict[str, Any]:
     if "activeSeconds" in found:
         found["activeSeconds"] = min(found["activeSeconds"], MOST_SECONDS)
     return found
+
+
+def _whole_conditions(status: object) -> object:
+    """With what a condition has to have: that a job has ended counts, whatever else is missing."""
+    conditions = status.get("conditions") if isinstance(status, Mapping) else None
+    if not isinstance(conditions, list):
+        return status
+    added = {"reason": "Unknown", "message": "", "lastTransitionTime": "2000-01-01T00:00:00Z"}
+    whole = [{**added, **entry} if isinstance(entry, Mapping) else entry for entry in conditions]
+    return {**status, "conditions": whole} if isinstance(status, Mapping) else status
 
 
 def word(text: object, otherwise: str) -> str:

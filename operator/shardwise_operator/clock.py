@@ -57,7 +57,6 @@ class FirstSeen:
     def __init__(self) -> None:
         self._ended: dict[str, datetime] = {}
         self._given: dict[str, datetime] = {}
-        self._begun: dict[str, datetime] = {}
         self._rejected: dict[int, set[str]] = {}
 
     def aged(
@@ -70,7 +69,6 @@ class FirstSeen:
             for entry in (status.get("restarts") or {}).get("recent") or ()
         }
         for pod in pods:
-            self._begun.setdefault(pod.uid, now)
             if pod.given:
                 self._given.setdefault(pod.uid, now)
             else:
@@ -82,7 +80,7 @@ class FirstSeen:
             if pod.ended:
                 self._ended.setdefault(pod.uid, noted.get(pod.uid) or now)
         there = {pod.uid for pod in pods}
-        for times in (self._ended, self._given, self._begun):
+        for times in (self._ended, self._given):
             for uid in times.keys() - there:
                 del times[uid]
         return tuple(
@@ -90,7 +88,6 @@ class FirstSeen:
                 pod,
                 ended_at=self._ended.get(pod.uid),
                 given_at=self._given.get(pod.uid),
-                seen_at=self._begun[pod.uid],
                 rejections=len(self._rejected.get(pod.index, ())) if pod.turned_away else 0,
             )
             for pod in pods

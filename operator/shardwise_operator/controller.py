@@ -38,6 +38,7 @@ from shardwise_operator.observe import (
 )
 from shardwise_operator.port import ApiError, Cluster
 from shardwise_operator.sources import source
+from shardwise_operator.words import Words
 from shardwise_operator.writes import LastWrite, TokenBucket, merge_patch, postponed
 
 log = logging.getLogger(__name__)
@@ -87,6 +88,7 @@ class Memo:
     """The job's end, where not even that could be written."""
     errors: tuple[CreationError, ...] = ()
     seen: FirstSeen = field(default_factory=FirstSeen)
+    words: Words = field(default_factory=Words)
     end_seen: datetime | None = None
     idle_since: datetime | None = None
     short_since: datetime | None = None
@@ -267,9 +269,11 @@ class Controller:
         memo.errors = tuple(error for error in memo.errors if error.retry_at > now)
         configmap = await self._configmap(job)
         trainer = (job.manifest.get("spec") or {}).get("trainer")
+        views = memo.seen.aged(pod_views(pods, job.uid, job.namespace), job.status, now)
         return Observed(
             job=job,
-            pods=memo.seen.aged(pod_views(pods, job.uid, job.namespace), job.status, now),
+            pods=views,
+            pod_words=await memo.words.of(self._cluster, job.namespace, views, now),
             foreign=foreign_pods(pods, job),
             now=now,
             service_exists=memo.service,

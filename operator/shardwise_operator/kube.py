@@ -115,9 +115,21 @@ class KubeCluster:
         await self._call("delete", "DELETE", _path(kind, namespace, name), body=options)
 
     async def list_page(
-        self, kind: str, namespace: str, *, selector: str = "", limit: int, continue_: str = ""
+        self,
+        kind: str,
+        namespace: str,
+        *,
+        selector: str = "",
+        fields: str = "",
+        limit: int,
+        continue_: str = "",
     ) -> dict[str, Any]:
-        query = {"labelSelector": selector, "limit": str(limit), "continue": continue_}
+        query = {
+            "labelSelector": selector,
+            "fieldSelector": fields,
+            "limit": str(limit),
+            "continue": continue_,
+        }
         try:
             return await self._call("list", "GET", _path(kind, namespace), query=query)
         except UnreadableError as error:

@@ -49,6 +49,7 @@ class PodView:
     deleting: bool = False
     unschedulable: str = ""
     """The scheduler's message while it finds no node."""
+    waiting_container: str = ""
     waiting_reason: str = ""
     """Why a container does not start: ImagePullBackOff, CreateContainerConfigError, ..."""
     waiting_message: str = ""
@@ -67,12 +68,18 @@ class PodView:
     """It failed before any of its containers started: its node did not take it."""
     rejections: int = 0
     """How many pods of this index in a row nodes have turned away, this one included."""
+    init_running: str = ""
+    """An init container that still runs, and is no sidecar."""
+    gates: tuple[str, ...] = ()
+    """Scheduling gates that somebody has to remove."""
+    ended_container: str = ""
+    """The init container whose end the exit code is of; empty where it is the trainer's."""
+    beside: tuple[str, ...] = ()
+    """Other containers that ended badly, in words."""
     given: bool = False
     """It was given to a node, whose kubelet has taken no note of it."""
     given_at: datetime | None = None
     """When that was first seen."""
-    seen_at: datetime | None = None
-    """When the pod was first seen."""
     node_lost: bool = False
     """Its node does not report any more: the pod's state is the last that was known."""
     disrupted: str = ""
@@ -82,11 +89,12 @@ class PodView:
 
     @property
     def succeeded(self) -> bool:
-        return self.phase == "Succeeded" or (self.exit_code == 0 and self.phase != "Failed")
+        # The trainer's own end counts: a sidecar may run on, or fail, and tells nothing of it.
+        return self.exit_code == 0 if self.exit_code is not None else self.phase == "Succeeded"
 
     @property
     def failed(self) -> bool:
-        return self.phase == "Failed" or (self.exit_code is not None and self.exit_code != 0)
+        return self.exit_code != 0 if self.exit_code is not None else self.phase == "Failed"
 
     @property
     def ended(self) -> bool:
@@ -98,13 +106,18 @@ class PodView:
         return not self.ended and not self.deleting
 
     @property
+    def over(self) -> bool:
+        """None of its containers runs any more. Sidecars may outlive the trainer."""
+        return self.phase in ("Succeeded", "Failed")
+
+    @property
     def running(self) -> bool:
         return self.phase == "Running" and self.living
 
     @property
     def told(self) -> Mapping[str, Any]:
         """What the worker said of its end; empty where it said nothing."""
-        return parse_object(self.termination) or {}
+        return {} if self.ended_container else parse_object(self.termination) or {}
 
     @property
     def left(self) -> bool:
@@ -200,6 +213,8 @@ class Observed:
     creation_errors: tuple[CreationError, ...] = ()
     server_minor: int = 0
     """The API server's Kubernetes 1.x; 0 where it is not known."""
+    pod_words: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """What the newest warning about a pod that does not start says, by the pod's uid."""
     status_refused: str = ""
     """Why the API server does not take the job's status; empty where it does."""
 
@@ -241,6 +256,7 @@ def pod_view(raw: Raw) -> PodView | None:
         node=(raw.get("spec") or {}).get("nodeName") or "",
         deleting=bool(meta.get("deletionTimestamp")),
         unschedulable=_unschedulable(status),
+        waiting_container=str(waiting.get("container") or ""),
         waiting_reason=waiting.get("reason") or "",
         waiting_message=waiting.get("message") or "",
         pod_reason=status.get("reason") or "",
@@ -250,6 +266,10 @@ def pod_view(raw: Raw) -> PodView | None:
         termination=ended.get("message") or "",
         created_at=parse_time(meta.get("creationTimestamp")),
         turned_away=status.get("phase") == "Failed" and not _begun(status),
+        init_running=_init_running(raw),
+        gates=_gates(raw),
+        ended_container=str(ended.get("initContainer") or ""),
+        beside=_beside(status),
         given=_given(status),
         node_lost=_node_lost(status),
         disrupted=_disrupted(status),
@@ -322,17 +342,17 @@ def _waiting(status: Raw) -> Raw:
 
 
 def _terminated(status: Raw) -> Raw:
-    """How the trainer container ended; a failed init container counts too."""
+    """How the trainer container ended; a failed init container counts too, before it."""
     for container in status.get("containerStatuses") or ():
         if container.get("name") == names.CONTAINER:
             ended = (container.get("state") or {}).get("terminated")
             if ended:
                 return dict(ended)
     if status.get("phase") == "Failed":
-        for container in _containers(status):
+        for container in status.get("initContainerStatuses") or ():
             ended = (container.get("state") or {}).get("terminated") or {}
             if ended.get("exitCode"):
-                return dict(ended)
+                return {**ended, "initContainer": container.get("name")}
     return {}
 
 
@@ -353,6 +373,37 @@ def _begun(status: Raw) -> bool:
         if "running" in state or (ended and not invented):
             return True
     return False
+
+
+def _beside(status: Raw) -> tuple[str, ...]:
+    """Containers of others that ended badly: the trainer may miss them."""
+    found = []
+    for container in status.get("containerStatuses") or ():
+        ended = (container.get("state") or {}).get("terminated") or {}
+        if container.get("name") != names.CONTAINER and ended.get("exitCode"):
+            why = ended.get("reason") or "Error"
+            found.append(f"{container.get('name')} ({why}, exit code {ended['exitCode']})")
+    return tuple(found)
+
+
+def _init_running(raw: Raw) -> str:
+    spec, status = raw.get("spec") or {}, raw.get("status") or {}
+    sidecars = {
+        container.get("name")
+        for container in spec.get("initContainers") or ()
+        if container.get("restartPolicy") == "Always"
+    }
+    for container in status.get("initContainerStatuses") or ():
+        if "running" in (container.get("state") or {}) and (
+            container.get("name") not in sidecars or container.get("started") is False
+        ):
+            return str(container.get("name"))
+    return ""
+
+
+def _gates(raw: Raw) -> tuple[str, ...]:
+    gates = (raw.get("spec") or {}).get("schedulingGates") or ()
+    return tuple(str(gate.get("name")) for gate in gates)
 
 
 def _given(status: Raw) -> bool:

@@ -46,9 +46,16 @@ class Cluster(Protocol):
         ...
 
     async def list_page(
-        self, kind: str, namespace: str, *, selector: str = "", limit: int, continue_: str = ""
+        self,
+        kind: str,
+        namespace: str,
+        *,
+        selector: str = "",
+        fields: str = "",
+        limit: int,
+        continue_: str = "",
     ) -> dict[str, Any]:
-        """One page; an empty namespace lists all namespaces."""
+        """One page; an empty namespace lists all namespaces. `fields` is a field selector."""
         ...
 
     def watch(

@@ -115,7 +115,7 @@ def trimmed(raw: Pod) -> Pod:
     """What is read of a pod, and no more: a pod's spec and managedFields are most of its bytes."""
     raw = {part: conform(raw.get(part), kind) or {} for part, kind in PARTS.items()}
     meta, status = raw.get("metadata") or {}, raw.get("status") or {}
-    labels = meta.get("labels") or {}
+    labels, spec = meta.get("labels") or {}, raw.get("spec") or {}
     annotation = (meta.get("annotations") or {}).get(names.ACCEPTED_TRAINER)
     return {
         "metadata": {
@@ -136,7 +136,10 @@ def trimmed(raw: Pod) -> Pod:
                 if owner.get("controller") is True
             ],
         },
-        "spec": {"nodeName": (raw.get("spec") or {}).get("nodeName")},
+        "spec": {
+            "nodeName": spec.get("nodeName"),
+            **{key: read(spec[key]) for key, read in _SPEC.items() if spec.get(key)},
+        },
         "status": {
             "phase": status.get("phase"),
             "reason": status.get("reason"),
@@ -153,8 +156,20 @@ def trimmed(raw: Pod) -> Pod:
     }
 
 
+_SPEC: Mapping[str, Callable[[Sequence[Pod]], list[dict[str, Any]]]] = {
+    "schedulingGates": lambda gates: [{"name": gate.get("name")} for gate in gates],
+    "initContainers": lambda containers: [
+        {key: container.get(key) for key in ("name", "restartPolicy")} for container in containers
+    ],
+}
+"""What of a spec, beside the node, says why a pod does not start."""
+
+
 def _states(containers: Sequence[Pod] | None) -> list[dict[str, Any]]:
-    return [{"name": c.get("name"), "state": c.get("state")} for c in containers or ()]
+    return [
+        {key: container.get(key) for key in ("name", "state", "started")}
+        for container in containers or ()
+    ]
 
 
 def _job(pod: Pod) -> str:

@@ -61,7 +61,7 @@ JOB_RIGHTS = {
     ("", "services"): {"get", "create"},
     ("networking.k8s.io", "networkpolicies"): {"get", "create"},
     ("", "configmaps"): {"get"},
-    ("", "events"): {"create", "patch"},
+    ("", "events"): {"list", "create", "patch"},
 }
 
 

@@ -75,7 +75,8 @@ def _close(observed: Observed) -> list[Action]:
 def _doomed(pod: PodView, policy: str) -> bool:
     if pod.deleting or policy == "None":
         return False
-    return policy == "All" or not pod.ended
+    # A pod whose trainer has ended runs on for as long as a sidecar does.
+    return policy == "All" or not pod.over
 
 
 def _expiry(spec: Mapping[str, Any], since: datetime) -> datetime | None:

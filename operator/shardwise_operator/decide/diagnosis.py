@@ -6,11 +6,14 @@ how a pod ended is told by `failures`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from types import MappingProxyType
 
 from shardwise.api import conditions as c
 from shardwise_operator import identity
+from shardwise_operator.decide.remedies import remedy_for
 from shardwise_operator.observe import CreationError, Observed, PodView
 
 IMAGE_REASONS = frozenset(
@@ -27,6 +30,9 @@ CONFIG_REASONS = frozenset(
     {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 )
 NAMES_TOLD = 5
+SLOW = timedelta(seconds=60)
+"""After its creation, a pod that is on a node and has not started its trainer is told of."""
+NOW = timedelta()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,31 +43,96 @@ class Trouble:
     message: str
 
 
-def startup_trouble(pods: Sequence[PodView]) -> Trouble | None:
-    """Why pods do not start: the first pod's trouble stands for all of its kind."""
+def startup_trouble(
+    pods: Sequence[PodView],
+    now: datetime | None = None,
+    words: Mapping[str, str] = MappingProxyType({}),
+) -> Trouble | None:
+    """Why pods do not start: the first pod's trouble stands for all of its kind. `words` are those
+    of the newest warning about a pod, by its uid."""
     waiting = [pod for pod in pods if pod.living]
     for pod in waiting:
-        if pod.waiting_reason in IMAGE_REASONS:
-            return Trouble(
-                reason=c.IMAGE_PULL_FAILED,
-                message=f"pod {pod.name}: {_waiting(pod)}; "
-                "check spec.trainer.image and the pull secrets in spec.template",
-            )
-        if pod.waiting_reason in CONFIG_REASONS:
-            return Trouble(
-                reason=c.CONTAINER_CONFIG_ERROR,
-                message=f"pod {pod.name}: {_waiting(pod)}; "
-                "create what it names, or correct spec.template",
-            )
-    stuck = [pod for pod in waiting if pod.unschedulable]
-    if stuck:
+        trouble = _of_container(pod)
+        if trouble is not None:
+            return trouble
+    gated = [pod for pod in waiting if pod.gates]
+    if gated:
+        return Trouble(
+            reason=c.SCHEDULING_GATED,
+            message=f"pod {gated[0].name} has scheduling gates ({', '.join(gated[0].gates)}): "
+            "whatever set them has to remove them before it is scheduled; see "
+            "schedulingGates in spec.template, and the admission webhooks of the cluster",
+        )
+    unfit = [pod for pod in waiting if pod.unschedulable]
+    if unfit:
+        general = "free or add nodes, or ask for less in spec.template or spec.workers.replicas"
         return Trouble(
             reason=c.UNSCHEDULABLE,
-            message=f"{len(stuck)} of {len(pods)} pods find no node ({stuck[0].name}: "
-            f"{stuck[0].unschedulable}); free or add nodes, or ask for less in spec.template or "
-            "spec.workers.replicas",
+            message=f"{len(unfit)} of {len(pods)} pods find no node ({unfit[0].name}: "
+            f"{unfit[0].unschedulable}); {remedy_for(unfit[0].unschedulable, general)}",
+        )
+    return next((_slow(pod, words) for pod in waiting if now and slow_in(pod, now) == NOW), None)
+
+
+def _of_container(pod: PodView) -> Trouble | None:
+    if pod.waiting_reason in IMAGE_REASONS:
+        return Trouble(
+            reason=c.IMAGE_PULL_FAILED,
+            message=f"pod {pod.name}: {_waiting(pod)}; "
+            "check spec.trainer.image and the pull secrets in spec.template",
+        )
+    if pod.waiting_reason in CONFIG_REASONS:
+        return Trouble(
+            reason=c.CONTAINER_CONFIG_ERROR,
+            message=f"pod {pod.name}: {_waiting(pod)}; "
+            "create what it names, or correct spec.template",
+        )
+    if pod.waiting_reason == "CrashLoopBackOff":
+        return Trouble(
+            reason=c.SIDECAR_FAILED,
+            message=f"pod {pod.name}: its container {pod.waiting_container} crashes again and "
+            f"again, and the trainer {'waits for it' if pod.phase == 'Pending' else 'goes on'}; "
+            f"see kubectl logs {pod.name} -c {pod.waiting_container}; correct it in "
+            "spec.template, or where it is injected",
+        )
+    if pod.beside:
+        return Trouble(
+            reason=c.SIDECAR_FAILED,
+            message=f"pod {pod.name}: beside the trainer ended {', '.join(pod.beside)}, which "
+            "nothing begins again in a pod of restartPolicy Never; correct it in spec.template, or "
+            "where it is injected; deleting the pod replaces it",
         )
     return None
+
+
+def slow_in(pod: PodView, now: datetime) -> timedelta | None:
+    """How long until a pod that is on a node and does not start is told of, none where it is due;
+    None where there is nothing to tell."""
+    if not pod.living or pod.phase != "Pending" or pod.given or not pod.node:
+        return None
+    return max(NOW, SLOW - (now - (pod.created_at or now)))
+
+
+def _slow(pod: PodView, words: Mapping[str, str]) -> Trouble:
+    said = words.get(pod.uid, "")
+    if said:
+        return Trouble(
+            reason=c.CONTAINER_CONFIG_ERROR if said.startswith("Failed") else c.STARTUP_SLOW,
+            message=f"pod {pod.name} does not start on {pod.node}: {said}; "
+            + remedy_for(said, f"see kubectl describe pod {pod.name}"),
+        )
+    if pod.init_running:
+        message = (
+            f"pod {pod.name} has waited for more than a minute for its init container "
+            f"{pod.init_running}, which runs and has not ended (or, as a sidecar, has not passed "
+            f"its startup probe); see kubectl logs {pod.name} -c {pod.init_running}"
+        )
+    else:
+        message = (
+            f"pod {pod.name} has not started on {pod.node} for more than a minute; a large image "
+            f"or a slow volume takes its time; see kubectl describe pod {pod.name}"
+        )
+    return Trouble(reason=c.STARTUP_SLOW, message=message)
 
 
 def missing_configmap(name: str, namespace: str, problem: str = "") -> Trouble:
@@ -94,7 +165,8 @@ def creation_trouble(errors: Sequence[CreationError]) -> Trouble | None:
     }.get(first.reason, "it is tried again")
     return Trouble(
         reason=first.reason if first.reason in (c.QUOTA_EXCEEDED, c.FORBIDDEN) else _word(first),
-        message=f"{first.what} could not be created: {first.message}; {remedy}",
+        message=f"{first.what} could not be created: {first.message}; "
+        + remedy_for(first.message, remedy),
     )
 
 

@@ -69,6 +69,16 @@ def pod_failure(pod: PodView) -> PodFailure:
     taken = _taken(pod)
     if taken is not None:
         return PodFailure(pod=pod, kind="spared", reason=taken[0], message=f"{where} {taken[1]}")
+    if pod.ended_container:
+        return PodFailure(
+            pod=pod,
+            kind="counted",
+            reason=c.INIT_CONTAINER_FAILED,
+            message=f"{where}: its init container {pod.ended_container} failed (exit code "
+            f"{pod.exit_code}, {pod.exit_reason or 'Error'}); see kubectl logs {pod.name} -c "
+            f"{pod.ended_container}, and correct it in spec.template",
+            detail=pod.termination,
+        )
     if pod.exit_reason == "OOMKilled" or pod.told.get("reason") == "OOMKilled":
         return PodFailure(
             pod=pod,
@@ -139,12 +149,13 @@ def _unexplained(pod: PodView, where: str) -> PodFailure:
             message=f"{where} failed: {reason} {pod.pod_message}".rstrip(),
         )
     said = f", {pod.exit_reason}" if pod.exit_reason else ""
+    beside = f"; beside it ended {', '.join(pod.beside)}" if pod.beside else ""
     reason, what = _CODES.get(code, (c.WORKER_LOST, "ended unexpectedly; see its log"))
     return PodFailure(
         pod=pod,
         kind=_KINDS.get(reason, "counted"),
         reason=reason,
-        message=f"{where} {what} (exit code {code}{said})",
+        message=f"{where} {what} (exit code {code}{said}){beside}",
         detail="" if pod.told else pod.termination,
     )
 

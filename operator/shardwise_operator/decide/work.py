@@ -55,6 +55,8 @@ from shardwise_operator.observe import CreationError, Observed, PodView
 ETA_STATES = ("Running", "Succeeded")
 """In which the remaining time that was last told still says something."""
 CONFIG_MAP_POLL = timedelta(seconds=5)
+SLOW_POLL = timedelta(seconds=30)
+"""While a pod does not start: what its Events say may be another thing by now."""
 UNSETTLED_POLL = timedelta(seconds=2)
 
 
@@ -192,6 +194,8 @@ class Work:
             self._delete(unreachable(observed), "is on a dead node")
             late, wait = unheeded(observed)
             self._delete(late, "was given to a node that takes no note of it")
+            slow = [diagnosis.slow_in(pod, observed.now) for pod in observed.pods]
+            self.requeues += [left or SLOW_POLL for left in slow if left is not None]
             if wait is not None:
                 self.requeues.append(wait)
             self._service(open_)
@@ -200,7 +204,7 @@ class Work:
         return (
             missing
             or diagnosis.creation_trouble(blocked)
-            or diagnosis.startup_trouble(observed.pods)
+            or diagnosis.startup_trouble(observed.pods, observed.now, observed.pod_words)
             or diagnosis.names_taken(observed, open_)
             or self.aside
         )

@@ -94,9 +94,16 @@ class FakeCluster:
         del self.objects[kind, namespace, name]
 
     async def list_page(
-        self, kind: str, namespace: str, *, selector: str = "", limit: int, continue_: str = ""
+        self,
+        kind: str,
+        namespace: str,
+        *,
+        selector: str = "",
+        fields: str = "",
+        limit: int,
+        continue_: str = "",
     ) -> dict[str, Any]:
-        self._note("list", kind, selector)
+        self._note("list", kind, selector or fields)
         found = [o for (k, n, _), o in self.objects.items() if k == kind and namespace in ("", n)]
         begin = int(continue_ or 0)
         end = begin + limit

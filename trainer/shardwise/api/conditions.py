@@ -52,6 +52,9 @@ CONTAINER_CONFIG_ERROR: Final = "ContainerConfigError"
 QUOTA_EXCEEDED: Final = "QuotaExceeded"
 FORBIDDEN: Final = "Forbidden"
 NAME_TAKEN: Final = "NameTaken"
+SCHEDULING_GATED: Final = "SchedulingGated"
+SIDECAR_FAILED: Final = "SidecarFailed"
+STARTUP_SLOW: Final = "StartupSlow"
 RECOVERING: Final = "Recovering"
 SUSPENDING: Final = "Suspending"
 RESUMED: Final = "Resumed"
@@ -74,6 +77,7 @@ USER_CODE_FAILED: Final = "UserCodeFailed"
 NOT_FINITE: Final = "NotFinite"
 WORKER_LOST: Final = "WorkerLost"
 OUT_OF_MEMORY: Final = "OutOfMemory"
+INIT_CONTAINER_FAILED: Final = "InitContainerFailed"
 EVICTED: Final = "Evicted"
 PREEMPTED: Final = "Preempted"
 REJECTED_BY_NODE: Final = "RejectedByNode"
@@ -106,6 +110,9 @@ REASONS: Final = (
     QUOTA_EXCEEDED,
     FORBIDDEN,
     NAME_TAKEN,
+    SCHEDULING_GATED,
+    SIDECAR_FAILED,
+    STARTUP_SLOW,
     RECOVERING,
     SUSPENDING,
     SUSPENDED,
@@ -123,6 +130,7 @@ REASONS: Final = (
     NOT_FINITE,
     WORKER_LOST,
     OUT_OF_MEMORY,
+    INIT_CONTAINER_FAILED,
     EVICTED,
     PREEMPTED,
     REJECTED_BY_NODE,
