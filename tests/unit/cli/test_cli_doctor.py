@@ -191,3 +191,13 @@ def test_no_cluster_at_all(call, kubeconfig):
     done = call("doctor")
     assert done.exit_code == 1
     assert "✗ cluster" in done.stdout
+
+
+def test_another_projects_jobs_of_the_same_name(api, call):
+    group = "trainer.kubeflow.org"
+    assert f"{group}/v1alpha1" not in call("doctor").stdout
+    api.say(f"/apis/{group}", {"versions": [{"groupVersion": f"{group}/v1alpha1"}]})
+    api.say(f"/apis/{group}/v1alpha1", {"resources": [{"name": "optimizationjobs"}]})
+    shown = call("doctor").stdout
+    assert f"{group}/v1alpha1 has optimizationjobs too" in shown
+    assert "say optimizationjobs.shardwise.dev or optjob" in shown

@@ -62,3 +62,13 @@ def test_as_all_pairs_say(data, directions):
     firsts = [rows[number][0] for number in found]
     assert firsts == sorted(firsts, reverse=directions[0] == UP)
     assert best(rows, directions) == (found[0] if found else None)
+
+
+def test_what_is_not_finite_is_never_best():
+    from shardwise.sweep.ranking import best, pareto
+
+    for odd in (float("nan"), float("inf"), float("-inf")):
+        for direction in ("Minimize", "Maximize"):
+            assert best([[odd], [1.0]], [direction]) == 1
+            assert pareto([[odd], [1.0]], [direction]) == (1,)
+            assert best([[odd]], [direction]) is None

@@ -18,6 +18,7 @@ CRD = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{PLURAL}.{GROUP}
 INSTALL = "helm upgrade --install shardwise charts/shardwise -n shardwise-system --create-namespace"
 OLDEST_WITH_CEL = (1, 25)
 SHOWN = 4
+OTHER_GROUP = "trainer.kubeflow.org"
 
 RIGHTS: Sequence[tuple[str, str, Sequence[str], str]] = (
     (GROUP, PLURAL, ("get", "list", "watch"), "get, watch, describe"),
@@ -99,6 +100,34 @@ def crd(cluster: Cluster) -> list[Check]:
         )
         return [Check("warn", "crd", message, f"upgrade it: {INSTALL}")]
     return [Check("ok", "crd", f"{PLURAL}.{GROUP}/{VERSION} with all the fields of this version")]
+
+
+def names(cluster: Cluster) -> list[Check]:
+    """Whether another project's OptimizationJob makes a bare `kubectl get optimizationjobs`
+    ambiguous: Kubeflow Trainer has one since 2.3."""
+    found = cluster.call("GET", f"/apis/{OTHER_GROUP}")
+    versions = [text(each, "groupVersion") for each in items(found, "versions")]
+    for version in versions:
+        kinds = items(cluster.call("GET", f"/apis/{version}"), "resources")
+        if any(text(each, "name") == PLURAL for each in kinds):
+            return [
+                Check(
+                    "warn",
+                    "names",
+                    f"{version} has {PLURAL} too: `kubectl get {PLURAL}` may list those instead",
+                    f"with kubectl say {PLURAL}.{GROUP} or optjob; `shardwise` always means ours",
+                )
+            ]
+    return []
+
+
+def _other_names(cluster: Cluster) -> list[Check]:
+    try:
+        return names(cluster)
+    except ApiError as error:
+        if error.status not in (403, 404):
+            raise
+        return []
 
 
 def _served(cluster: Cluster) -> list[Check]:
@@ -298,6 +327,7 @@ def jobs(cluster: Cluster) -> list[Check]:
 
 CHECKS: Sequence[Callable[[Cluster], list[Check]]] = (
     crd,
+    _other_names,
     rights,
     operator,
     images,

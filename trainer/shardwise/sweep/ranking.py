@@ -1,7 +1,7 @@
 """Which of many results are the best ones.
 
 Pure. A row is the objectives of one task in order, or None where it has none; it is named by its
-place. Ties go to the lower number.
+place. Ties go to the lower number. A row with a value that is not finite is none of the best.
 """
 
 from __future__ import annotations
@@ -57,5 +57,5 @@ def _ranked(rows: Sequence[Row], directions: Sequence[str]) -> list[tuple[tuple[
     return [
         (costs(row, directions), number)
         for number, row in enumerate(rows)
-        if row is not None and directions and not any(math.isnan(value) for value in row)
+        if row is not None and directions and all(math.isfinite(value) for value in row)
     ]
