@@ -15,8 +15,9 @@ from pydantic_core import from_json, to_json
 
 CUT_DEPTH = 150
 """Levels that are kept of what is nested more deeply; the parser itself reads 200."""
-MAX_TOKENS = 50_000
-"""Brackets and strings that are gone through for it: some 25 ms of the event loop."""
+MAX_TOKENS = 100_000
+"""Brackets and strings that are gone through for it: some 50 ms of the event loop. One that
+is nested 10,000 deep, the most that a server takes, has 60,000 with its managedFields."""
 MAX_LINE = 8 * 2**20
 """Bytes of one watch event. etcd keeps objects of up to 1.5 MiB."""
 
