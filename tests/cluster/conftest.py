@@ -16,8 +16,9 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -192,8 +193,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Future[str
 
 
 @pytest.fixture
-def policed(release: Kubectl) -> Iterator[None]:
-    """NetworkPolicies are enforced on the rig's nodes."""
+def policed(release: Kubectl) -> Callable[[], AbstractContextManager[None]]:
+    """Within its context, NetworkPolicies are enforced on the rig's nodes."""
     on_rig(release)
     program = os.environ.get(ENFORCER)
     if not program:
@@ -202,23 +203,22 @@ def policed(release: Kubectl) -> Iterator[None]:
 
     def enforcer(verb: str) -> None:
         environment = {**release.environment(), "KUBECTL": str(tool("kubectl"))}
+        pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}  # it leaves a daemon
         done = subprocess.run(
-            [program, verb],
-            env=environment,
-            # What it starts keeps no pipe of ours open.
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            timeout=ENFORCER_SECONDS,
-            check=False,
+            [program, verb], env=environment, timeout=ENFORCER_SECONDS, check=False, **pipes
         )
         assert not done.returncode, f"{program} {verb} exits with {done.returncode}"
 
-    enforcer("start")
-    try:
-        _facts["NetworkPolicies"] = f"enforced by {program}"
-        yield
-    finally:
-        enforcer("stop")
+    @contextmanager
+    def enforced() -> Iterator[None]:
+        enforcer("start")
+        try:
+            _facts["NetworkPolicies"] = f"enforced by {program}"
+            yield
+        finally:
+            enforcer("stop")
+
+    return enforced
 
 
 @pytest.fixture

@@ -33,9 +33,9 @@ def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
-def old_image(release: Kubectl) -> Iterator[Image]:
+def old_image(cluster: Kubectl) -> Iterator[Image]:
     """An image of nothing; a container of it stands for a build that was interrupted."""
-    on_rig(release)
+    on_rig(cluster)
     image = Image(f"localhost/rig-test-{uuid.uuid4().hex[:8]}", "old")
     container = run("buildah", "from", "scratch").stdout.strip()
     assert run("buildah", "commit", container, str(image)).returncode == 0
@@ -47,9 +47,9 @@ def old_image(release: Kubectl) -> Iterator[Image]:
 
 
 def test_the_control_plane_starts_where_there_is_nothing_but_loopback(
-    release: Kubectl, tmp_path: Path
+    cluster: Kubectl, tmp_path: Path
 ) -> None:
-    on_rig(release)
+    on_rig(cluster)
     script = (
         '"$0" up 0 && ip -4 -brief address show lo && "$0" down && ip -4 -brief address show lo'
     )
@@ -63,9 +63,9 @@ def test_the_control_plane_starts_where_there_is_nothing_but_loopback(
 
 @pytest.mark.parametrize(("address", "why"), [("127.0.0.1", "loopback"), ("192.0.2.77", "is no")])
 def test_an_address_with_which_it_could_never_start_is_refused_at_once(
-    release: Kubectl, tmp_path: Path, address: str, why: str
+    cluster: Kubectl, tmp_path: Path, address: str, why: str
 ) -> None:
-    on_rig(release)
+    on_rig(cluster)
     command = ("unshare", "--net", str(RIG / "cluster"), "up", "0")
     done = run(*command, KUBE_LAB_RUN=str(tmp_path / "run"), KUBE_LAB_IP=address)
     assert done.returncode == 2

@@ -33,9 +33,11 @@ def defaulted(value: Any, node: Schema) -> Any:
     """What the server makes of an object before it evaluates rules."""
     if isinstance(value, list) and "items" in node:
         return [defaulted(item, node["items"]) for item in value]
-    if not isinstance(value, Mapping) or "properties" not in node:
+    if not isinstance(value, Mapping) or not {"properties", "additionalProperties"} & node.keys():
         return value
     value = {name: item for name, item in value.items() if item is not None}
+    if "properties" not in node:
+        return value
     for name, child in node["properties"].items():
         if name not in value and "default" in child:
             value[name] = copy.deepcopy(child["default"])

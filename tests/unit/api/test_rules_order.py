@@ -194,3 +194,10 @@ def test_every_pattern_of_the_spec_has_its_words() -> None:
             assert node["pattern"] in words.PATTERNS, path
     for path, node in nodes(SCHEMA["properties"]["spec"]):
         assert "pattern" not in node, path
+
+
+@pytest.mark.parametrize("path", WITH_RULES)
+def test_a_node_has_each_rule_once(path: str) -> None:
+    """To a server-side apply, a node's rules go by their expression."""
+    expressions = [rule["rule"] for rule in NODES[path][RULES]]
+    assert len(set(expressions)) == len(expressions)

@@ -108,7 +108,8 @@ BAD: list[tuple[str, Any, list[str]]] = [
     ("spec.template", {"metadata": {"labels": {"a": 1}}}, ["labels.a: 1", 'in quotes: "1"']),
     ("spec.template", {"metadata": {"labels": {1: "a"}}}, ["1 is not a string", "in quotes"]),
     ("spec.template", {"spec": 3}, ["spec.template.spec: 3 is an integer, not a mapping"]),
-    ("spec.workers", None, ["spec.workers: None is nothing, not a mapping"]),
+    ("spec.trainer", None, ["spec.trainer: is missing", "add trainer"]),
+    ("spec.gpus", None, ["'gpus' is not a field of spec"]),
     ("apiVersion", "v1", ["'v1' is not 'shardwise.dev/v1alpha1'", "write apiVersion:"]),
     ("kind", "Job", ["'Job' is not 'OptimizationJob'", "write kind: OptimizationJob"]),
     ("spec", ABSENT, ["spec: is missing", "add spec"]),
@@ -151,7 +152,7 @@ def test_bad_manifest(path: str, value: Any, fragments: list[str]) -> None:
 
 
 # What an API server without CEL does not refuse by the schema: rules across fields (the operator
-# says them in a condition), the keys of mappings, and null, which is as good as absent to it.
+# says them in a condition) and the keys of mappings.
 BEYOND_THE_SCHEMA = (
     " is more than spec.",
     " is given beside ",
@@ -161,7 +162,6 @@ BEYOND_THE_SCHEMA = (
     "add spec.trainer.epochs or",
     "cannot be the name of an argument",
     "1 is not a string",
-    "None is nothing",
 )
 
 
@@ -220,3 +220,10 @@ def test_every_example_is_valid() -> None:
         for manifest in yaml.safe_load_all(path.read_text(encoding="utf-8")):
             if manifest and manifest.get("kind") == KIND:
                 validate(manifest)
+
+
+def test_a_blank_field_is_absent_as_to_an_api_server() -> None:
+    manifest = changed("spec.workers", None)
+    manifest["spec"]["checkpoint"] = None
+    assert refusals(manifest) == []
+    assert validate(manifest).spec.workers.replicas == 1

@@ -16,6 +16,7 @@ from pydantic import (
     Field,
     JsonValue,
     PlainSerializer,
+    model_validator,
 )
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
@@ -54,6 +55,15 @@ class SpecModel(Model):
     """What a user writes: an unknown field or a wrong type is an error, nothing is converted."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, found: Any) -> Any:
+        """A field that is left blank is absent, as it is to an API server."""
+        if not isinstance(found, dict) or None not in found.values():
+            return found
+        known = {info.alias or name for name, info in cls.model_fields.items()}
+        return {key: value for key, value in found.items() if value is not None or key not in known}
 
 
 class StatusModel(Model):
