@@ -22,6 +22,10 @@ MINOR = int(version("kubernetes").partition(".")[0])
 """The newest Kubernetes 1.x whose fields are known here."""
 QUANTITIES = frozenset({"limits", "requests", "overhead", "sizeLimit", "divisor"})
 """Texts that may be written as numbers."""
+QUANTITY = re.compile(r"[+-]?[0-9.]+([eEinumkKMGTP]*[-+]?[0-9]*)")
+SUFFIXES = frozenset(
+    ["", "n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"]
+)
 INT64 = range(-(2**63), 2**63)
 _MODELS: Any = client
 _WORDS: Mapping[str, tuple[tuple[type, ...], str]] = {
@@ -123,8 +127,18 @@ def _plain(value: Any, kind: str, at: str, number: bool) -> Iterator[FieldError]
     flag = isinstance(value, bool) and kind != "bool"
     if flag or not isinstance(value, types):
         yield _wrong(value, at, wanted)
+    elif number and not _is_quantity(str(value)):
+        yield FieldError(at, value, f"{_shown(value)} is no quantity", "write it like 500m or 2Gi")
     elif kind == "int" and value not in INT64:
         yield FieldError(at, value, f"{_shown(value)} does not fit 64 bits", "give a smaller one")
+
+
+def _is_quantity(text: str) -> bool:
+    match = QUANTITY.fullmatch(text)
+    if match is None:
+        return False
+    suffix = match[1]
+    return suffix in SUFFIXES or re.fullmatch("[eE][-+]?[0-9]+", suffix) is not None
 
 
 def did_you_mean(name: str, known: Mapping[str, str]) -> str:

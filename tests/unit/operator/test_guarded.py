@@ -26,7 +26,7 @@ def job(name: str, spec: str = "{}", version: int = 5) -> str:
 
 
 DEEP = '{{"template":{{"spec":{}1{}}}}}'.format('{"a":' * 3000, "}" * 3000)
-UNREADABLE = '{{"template":{{"spec":{}1{}}}}}'.format("[" * 300 + "[]," * 60_000, "]" * 300)
+UNREADABLE = '{{"template":{{"spec":{}1{}}}}}'.format("[" * 300 + "[]," * 120_000, "]" * 300)
 
 
 def resources(group: str, plural: str, kind: str, *, namespaced: bool) -> dict[str, object]:

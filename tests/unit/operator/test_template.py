@@ -33,6 +33,11 @@ WRONG = [
     ({"hostNetwork": "yes"}, f"{T}.hostNetwork: 'yes' is not true or false", "true or false"),
     ({"priority": 2**63}, f"{T}.priority: {2**63} does not fit", "smaller"),
     ({"priority": 1.5}, f"{T}.priority: 1.5 is not an integer", "an integer"),
+    (
+        trainer(resources={"limits": {"memory": "1Gx"}}),
+        f"{T}.containers[0].resources.limits.memory: '1Gx' is no quantity",
+        "2Gi",
+    ),
     ({"restartPolicy": "Always"}, f"{T}.restartPolicy: 'Always' would not be heeded", "remove"),
     ({"hostname": "me"}, f"{T}.hostname: 'me' would not be heeded", "remove it"),
     ({"subdomain": "x"}, f"{T}.subdomain: 'x' would not be heeded", "remove it"),
@@ -102,6 +107,7 @@ async def test_a_wrong_volume_is_not_accepted(part, volume, said):
     "spec",
     [
         trainer(resources={"limits": {"cpu": 2, "memory": "1Gi"}, "requests": {"cpu": 0.5}}),
+        trainer(resources={"limits": {"cpu": "1e3", "memory": "12e6", "x/y": "500m", "z": "1.5"}}),
         {"restartPolicy": "Never", "nodeSelector": {"a": "b"}, "tolerations": None},
         {"volumes": [{"name": "output", "persistentVolumeClaim": {"claimName": "x"}}]},
         {"volumes": [{"name": "d", "emptyDir": {"sizeLimit": 1000}}]},
