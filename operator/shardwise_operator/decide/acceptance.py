@@ -19,12 +19,12 @@ from shardwise.api.compression import Compression
 from shardwise.api.errors import FieldError, InvalidJob
 from shardwise.api.figures import source_errors
 from shardwise.api.policy import RestartPolicy
+from shardwise.api.shape import too_deep
 from shardwise.api.types import OptimizationJob, Tasks, Trainer, split_trainer, trainer_sha256
-from shardwise.api.validation import validate
+from shardwise.api.validation import check_depth, validate
 from shardwise_operator.decide.template import template_errors
 from shardwise_operator.jobs import MAX_BYTES, TOO_LARGE
 from shardwise_operator.observe import Observed
-from shardwise_operator.shape import MAX_DEPTH, too_deep
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,11 +150,7 @@ def _check_shape(manifest: Mapping[str, Any]) -> None:
         problem = f"has {size} bytes as JSON, and {MAX_BYTES} are the most that is read"
         remedy = "put long texts into the code, and tasks into a spec.tasks.sweep"
         raise InvalidJob([FieldError("spec", size, problem, remedy)])
-    for part in ("spec", "metadata"):
-        deep = too_deep(manifest.get(part), part)
-        if deep is not None:
-            problem = f"is nested deeper than {MAX_DEPTH} levels"
-            raise InvalidJob([FieldError(deep, None, problem, "remove it: nothing reads it")])
+    check_depth(manifest)
 
 
 @lru_cache(maxsize=128)

@@ -227,3 +227,15 @@ def test_a_blank_field_is_absent_as_to_an_api_server() -> None:
     manifest["spec"]["checkpoint"] = None
     assert refusals(manifest) == []
     assert validate(manifest).spec.workers.replicas == 1
+
+
+@pytest.mark.parametrize("depth", [65, 900, 100_000])
+def test_a_manifest_that_is_nested_too_deeply_is_refused_by_field(depth):
+    deep: object = 1
+    for _ in range(depth):
+        deep = {"a": deep}
+    manifest = {"spec": {"trainer": {"parameters": deep}}}
+    with pytest.raises(InvalidJob, match=r"spec\.trainer\.parameters\.a.*deeper than 64 levels"):
+        validate(manifest)
+    while isinstance(deep, dict):  # Python takes apart by recursion what is dropped as a whole.
+        deep = deep.pop("a")

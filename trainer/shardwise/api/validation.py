@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from shardwise.api.errors import FieldError, InvalidJob
 from shardwise.api.explain import explain, path
 from shardwise.api.rules import RULES
+from shardwise.api.shape import MAX_DEPTH, too_deep
 from shardwise.api.tasks_check import sweep_errors
 from shardwise.api.types import OptimizationJob
 
@@ -31,6 +32,7 @@ def validate(manifest: Mapping[str, Any]) -> OptimizationJob:
         raise InvalidJob(
             [FieldError("manifest", manifest, "is not a mapping", "write apiVersion, kind, …")]
         )
+    check_depth(manifest)
     content = {key: _plain(value) for key, value in manifest.items() if key != "status"}
     try:
         job = OptimizationJob.model_validate(content)
@@ -41,6 +43,15 @@ def validate(manifest: Mapping[str, Any]) -> OptimizationJob:
         ) from None
     check(job)
     return job
+
+
+def check_depth(manifest: Mapping[str, Any]) -> None:
+    """Not nested too deeply for what reads it from here on. Raises InvalidJob."""
+    for part in ("spec", "metadata"):
+        deep = too_deep(manifest.get(part), part)
+        if deep is not None:
+            problem = f"is nested deeper than {MAX_DEPTH} levels"
+            raise InvalidJob([FieldError(deep, None, problem, "remove it: nothing reads it")])
 
 
 def check(job: OptimizationJob) -> None:
