@@ -97,9 +97,14 @@ async def _announce(cluster: Cluster, body: Body) -> None:
     try:
         await _write(cluster, ENDPOINT_SLICES, body)
     except ApiError as error:
-        if error.status != 404:  # To a creation: the server knows no such kind.
+        # To a creation, 404: the server knows no such kind. It looks at rights first, and the chart
+        # grants none to a kind that its server does not know.
+        if error.status not in (403, 404):
             raise
-        await _write(cluster, ENDPOINTS, _endpoints(body))
+        try:
+            await _write(cluster, ENDPOINTS, _endpoints(body))
+        except ApiError as older:
+            raise error if older.status == 403 else older  # noqa: B904
 
 
 async def _write(cluster: Cluster, kind: str, body: Body) -> None:

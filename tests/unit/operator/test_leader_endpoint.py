@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from fake_cluster import FakeCluster
 from lease_world import virtually
 
@@ -55,7 +56,8 @@ def test_the_address_of_the_leader_before_goes():
 def test_a_refusal_is_tried_again_and_nothing_is_claimed():
     async def main(loop):
         cluster, times = FakeCluster(), []
-        cluster.refuse["patch", "endpointslices"] = ApiError(403, "Forbidden", "not yet bound")
+        for kind in ("endpointslices", "endpoints"):
+            cluster.refuse["patch", kind] = ApiError(403, "Forbidden", "not yet bound")
         loop.create_task(announce(cluster, body(), lambda: times.append(loop.time())))
         await asyncio.sleep(RETRY_SECONDS * 2)
         assert not times
@@ -66,11 +68,14 @@ def test_a_refusal_is_tried_again_and_nothing_is_claimed():
     virtually(main)
 
 
-def test_a_server_without_endpoint_slices_gets_endpoints():
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_server_without_endpoint_slices_gets_endpoints(status):
+    """It answers 403 to one who has no right to a kind that it does not know."""
+
     async def main(loop):
         cluster, times = FakeCluster(), []
         for verb in ("patch", "create"):
-            cluster.refuse[verb, "endpointslices"] = ApiError(404, "NotFound", "no such kind")
+            cluster.refuse[verb, "endpointslices"] = ApiError(status, "No", "no such kind")
         loop.create_task(announce(cluster, body(), lambda: times.append(loop.time())))
         await asyncio.sleep(1)
         (subset,) = cluster.objects[OLD_KEY]["subsets"]
@@ -78,6 +83,19 @@ def test_a_server_without_endpoint_slices_gets_endpoints():
         assert len(times) == 1
 
     virtually(main)
+
+
+def test_where_neither_may_be_written_it_is_the_newer_kind_that_is_told_of(caplog):
+    async def main(loop):
+        cluster, times = FakeCluster(), []
+        for kind in ("endpointslices", "endpoints"):
+            cluster.refuse["patch", kind] = ApiError(403, "Forbidden", f"no right to {kind}")
+        loop.create_task(announce(cluster, body(), lambda: times.append(loop.time())))
+        await asyncio.sleep(1)
+        assert not times
+
+    virtually(main)
+    assert "no right to endpointslices" in caplog.text
 
 
 def test_an_ipv6_address_has_a_slice_of_its_own():
