@@ -185,11 +185,10 @@ def _products(model: Any, node: Any, weight: _Placed, integers: str, scale: str)
 
     prefix = f"{node.output[0]}."
     levels = weight.levels.T if weight.outputs == 0 else weight.levels
-    signed = (levels.to(torch.int16) - MIDDLE).to(torch.int8).contiguous().numpy()
     constants: dict[str, np.ndarray[Any, Any]] = {
         "middle": np.array(MIDDLE, np.float32),
         "zero": np.array(MIDDLE, np.uint8),
-        "weight": signed,
+        "weight": levels.contiguous().numpy(),
         "scale": weight.scale.numpy(),
     }
     model.graph.initializer.extend(
@@ -201,10 +200,11 @@ def _products(model: Any, node: Any, weight: _Placed, integers: str, scale: str)
 
     p = prefix
     nodes = [
-        # Unsigned by signed: the kind of product that VNNI has.
+        # Unsigned by unsigned: ONNX Runtime's product of unsigned and signed saturates in 16 bits
+        # on CPUs without VNNI, and there gives other results.
         step("Add", [integers, f"{p}middle"], f"{p}shifted"),
         step("Cast", [f"{p}shifted"], f"{p}levels", to=TensorProto.UINT8),
-        step("MatMulInteger", [f"{p}levels", f"{p}weight", f"{p}zero"], f"{p}sums"),
+        step("MatMulInteger", [f"{p}levels", f"{p}weight", f"{p}zero", f"{p}zero"], f"{p}sums"),
         step("Cast", [f"{p}sums"], f"{p}exact", to=TensorProto.FLOAT),
         step("Mul", [f"{p}exact", scale], f"{p}rows"),
     ]
