@@ -19,7 +19,7 @@ from shardwise import Task
 from shardwise.engine.exchange import _GATHER_TAG
 from shardwise.engine.schedules import Schedule
 from shardwise.examples import digits, fashion_mnist
-from shardwise.worker.rendezvous import GlooGroup
+from shardwise.worker.peers import PeerGroup
 
 STEP, WORKER = 50, 2
 MARKER = "SPLIT_COMMIT_MARKER"
@@ -43,9 +43,9 @@ class Split:
 
 
 def _die_after_one_part() -> None:
-    send = GlooGroup.send
+    send = PeerGroup.send
 
-    def once(self: GlooGroup, tensor: Tensor, to: int, tag: int) -> Any:
+    def once(self: PeerGroup, tensor: Tensor, to: int, tag: int) -> Any:
         work = send(self, tensor, to, tag)
         if tag == _GATHER_TAG:
             work.wait()
@@ -53,7 +53,7 @@ def _die_after_one_part() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return work
 
-    GlooGroup.send = once  # type: ignore[method-assign]
+    PeerGroup.send = once  # type: ignore[method-assign]
 
 
 def _split(task: Callable[..., Task]) -> Callable[..., Task]:

@@ -119,7 +119,7 @@ def test_a_group_that_breaks_in_the_middle_of_anything(task, spec, uneven):
                 while not machine.done:
                     machine.advance()
             except GroupError:
-                machine.abandon()
+                pass  # it joins the next one
 
         together(3, run)
         # A prime step, so that groups break at ever other places; longer where none got further.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
@@ -48,12 +49,17 @@ def make_assignment(workers: int, **changes: Any) -> Assignment:
     return Assignment(**{**values, **changes})
 
 
+def make_secrets() -> Callable[[], bytes]:
+    """Secrets as a group asks for them: the number of the draw, 32 times."""
+    return (bytes([number % 256]) * 32 for number in itertools.count(1)).__next__
+
+
 class Play:
     """A group, its clock, and what it wants done since it was last asked: `sent`, `dropped`."""
 
     def __init__(self, workers: int, **changes: Any) -> None:
         self.now = 0.0
-        self.group = Group(make_assignment(workers, **changes), self.now)
+        self.group = Group(make_assignment(workers, **changes), self.now, secret=make_secrets())
         self.actions: list[Action] = []
 
     # Events.

@@ -60,7 +60,7 @@ class Chaos(RuleBasedStateMachine):
             trainer={},
             generation_floor=floor,
         )
-        return Group(assignment, self.now)
+        return Group(assignment, self.now, secret=lambda: bytes(32))
 
     def worker(self, index: int) -> Worker:
         return self.job.workers[index % len(self.job.workers)]

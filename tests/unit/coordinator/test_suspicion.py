@@ -327,7 +327,7 @@ def test_two_hang_at_once(training: MakePlay) -> None:
 
 def test_the_detection_time_is_the_callers(assignment: Callable[..., object]) -> None:
     made = Play(2)
-    made.group = Group(assignment(2), 0.0, detection_seconds=2.0)  # type: ignore[arg-type]
+    made.group = Group(assignment(2), 0.0, detection_seconds=2.0, secret=bytes)  # type: ignore[arg-type]
     made.ready(0, 1)
     made.ack(0, 1)
     suspect(made, 0)

@@ -22,7 +22,6 @@ from shardwise.compression import distilling
 from shardwise.compression.checking import check, check_guard
 from shardwise.compression.deployment import Deployment, deploy
 from shardwise.compression.errors import AccuracyDropped
-from shardwise.compression.finetune import Tuning
 from shardwise.compression.healing import copy_from_furthest
 from shardwise.compression.measure import Row, count_macs, count_parameters
 from shardwise.compression.settings import Compression, Step
@@ -233,14 +232,6 @@ class Pipeline:
         received = copy_from_furthest(self._traffic, self.position, self.to_bytes)
         if received is not None:
             self.load_bytes(received)
-
-    def abandon(self) -> object:
-        """What transfers of a broken group may still touch: let go of it after the group itself.
-
-        Call it before joining the next group.
-        """
-        tuning = self._stage if isinstance(self._stage, Tuning) else None
-        return self._traffic, None if tuning is None else tuning.training.abandon()
 
     def to_bytes(self) -> bytes:
         """The whole state: for a member that comes later, or a checkpoint."""

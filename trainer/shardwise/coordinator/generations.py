@@ -7,7 +7,7 @@ running one to change, is somebody to be probed. It gives nothing back: `actions
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from shardwise.coordinator import doubt
 from shardwise.coordinator.adoption import Adoption
@@ -22,6 +22,7 @@ from shardwise.coordinator.protocol import (
     Go,
     Member,
     Probe,
+    Protection,
     Stop,
 )
 from shardwise.coordinator.report import Assignment, Cause, Failure
@@ -43,11 +44,23 @@ BEGIN_ANEW = Stop(reason=HUNG, message="the training thread stands still", again
 
 
 class Generations:
-    """The seats and generations of one task."""
+    """The seats and generations of one task.
+
+    Args:
+        secret: gives the next generation's.
+        protection: of its members' connections.
+    """
 
     def __init__(
-        self, assignment: Assignment, now: float, detection_seconds: float, adoption_seconds: float
+        self,
+        assignment: Assignment,
+        now: float,
+        detection_seconds: float,
+        adoption_seconds: float,
+        secret: Callable[[], bytes],
+        protection: Protection,
     ) -> None:
+        self._secret, self._protection = secret, protection
         self.assignment = assignment
         self.number = assignment.generation_floor
         """The highest generation that was issued or heard of."""
@@ -360,7 +373,13 @@ class Generations:
             seat.step, seat.holds = step, True
             members.append(Member(worker=worker, index=seat.index, step=step))
         steps = tuple(forming.acks[worker].step for worker in forming.members)
-        go = Go(generation=forming.number, members=tuple(members), steps=steps)
+        go = Go(
+            generation=forming.number,
+            members=tuple(members),
+            steps=steps,
+            secret=self._secret(),
+            protection=self._protection,
+        )
         for worker in forming.members:
             self.send(worker, go)
         self._count(forming, max(steps), now)

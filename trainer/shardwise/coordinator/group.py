@@ -17,7 +17,7 @@ events mean; what follows from the state they leave is `generations`' to say.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -40,6 +40,7 @@ from shardwise.coordinator.protocol import (
     Hello,
     KeyValue,
     Leave,
+    Protection,
     Pulse,
     Ready,
     Refusal,
@@ -73,6 +74,8 @@ class Group:
         detection_seconds: how long a worker may take to answer a probe.
         adoption_seconds: how long members that trained under an earlier coordinator may take to
             come to this one.
+        secret: gives 32 bytes that nobody can guess, others each time.
+        protection: of the connections between the members.
     """
 
     def __init__(
@@ -82,12 +85,16 @@ class Group:
         *,
         detection_seconds: float = 0.5,
         adoption_seconds: float = 10.0,
+        secret: Callable[[], bytes],
+        protection: Protection = "authenticated",
     ) -> None:
         self.result: Mapping[str, Any] | None = None
         self._finished = False
         self._adoption_seconds = adoption_seconds
         self._progress = ProgressTracker()
-        self._generations = Generations(assignment, now, detection_seconds, adoption_seconds)
+        self._generations = Generations(
+            assignment, now, detection_seconds, adoption_seconds, secret, protection
+        )
         self._seats = self._generations.seats
 
     # Events.

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias, cast, get_args
 
 from shardwise.coordinator.codec import (
@@ -32,6 +32,7 @@ from shardwise.coordinator.report import Assignment
 __all__ = [
     "MAX_LINE",
     "MAX_WORKER_LINE",
+    "PROTECTIONS",
     "PROTOCOL",
     "Ack",
     "Activity",
@@ -52,6 +53,7 @@ __all__ = [
     "Message",
     "Phase",
     "Probe",
+    "Protection",
     "ProtocolError",
     "Pulse",
     "Ready",
@@ -80,6 +82,13 @@ and its `finished` is sent or soon will be.
 """
 Activity = Literal["loading", "waiting", "computing", "exchanging", "finishing"]
 """What a worker's main thread was doing at its last beat."""
+Protection = Literal["authenticated", "sealed", "encrypted"]
+"""How the members' connections are protected.
+
+authenticated: both ends have proven that they are of the generation before a byte is believed.
+sealed: so is every byte that follows. encrypted: and nobody else can read it.
+"""
+PROTECTIONS: tuple[Protection, ...] = get_args(Protection)
 
 # Bounds of what a worker says. They are far above what ours do: the longest name in Kubernetes has
 # 253 characters, a step of a microsecond takes 2**40 of them twelve days.
@@ -347,6 +356,10 @@ class Go:
     generation: int
     members: tuple[Member, ...]
     steps: tuple[int, ...]
+    secret: bytes = field(default=b"", repr=False)
+    """What only the members of this generation know, and prove to each other. It must never reach
+    a log."""
+    protection: Protection = "authenticated"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ import asyncio
 import functools
 import itertools
 import logging
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -40,6 +41,7 @@ from shardwise.coordinator.protocol import (
     Bye,
     Hello,
     KeyValue,
+    Protection,
     ProtocolError,
     Refusal,
     Refused,
@@ -62,6 +64,8 @@ OPEN_SECONDS = 10.0
 """How long a worker is held whose task is not open yet, e.g. after this process was restarted."""
 RETRY_SECONDS = 1.0
 """How long a worker without a verdict is held, so that it does not come again at once."""
+SECRET_BYTES = 32
+"""Of each generation."""
 CLOSED_TASKS = 1000
 """Closed tasks whose late workers are told why."""
 STRANGER_SECONDS = 1.0
@@ -100,6 +104,7 @@ class Coordinator:
         adoption_seconds: how long the members of a group that trained under an earlier coordinator
             may take to come to this one.
         unix: seconds since 1970, of the clock that reports are dated by.
+        protection: of the connections between the members of a group.
     """
 
     def __init__(
@@ -111,8 +116,10 @@ class Coordinator:
         adoption_seconds: float = 10.0,
         limits: Limits | None = None,
         unix: Callable[[], float] = time.time,
+        protection: Protection = "authenticated",
     ) -> None:
         self._unix = unix
+        self._protection: Protection = protection
         self._authenticate = authenticate
         self._on_change = on_change
         self._detection_seconds = detection_seconds
@@ -192,6 +199,8 @@ class Coordinator:
             self.now(),
             detection_seconds=(1 - SUSPICION_PART) * detection,
             adoption_seconds=self._adoption_seconds,
+            secret=_new_secret,
+            protection=self._protection,
         )
         held = self._tasks[assignment.task] = _Task(group, pool=pool)
         self._moved(held, [])
@@ -557,3 +566,7 @@ class Coordinator:
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
+
+
+def _new_secret() -> bytes:
+    return secrets.token_bytes(SECRET_BYTES)

@@ -119,8 +119,8 @@ class TreeSum:
     def reduce(self, vector: Tensor) -> None:
         """Write the sum over all shards into this worker's own part of `vector`.
 
-        The other parts may be written to from now on: their receipt is posted at once, because
-        gloo's senders wait for it. `gather(vector)` completes it.
+        The other parts may be written to from now on: their receipt is posted at once, for
+        a sender waits for it. `gather(vector)` completes it.
 
         Raises:
             GroupError: a peer is gone; the round has to be done again by another group.

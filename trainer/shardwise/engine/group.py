@@ -1,6 +1,7 @@
 """The smallest view of a group of workers that the engine needs: who I am, send, receive.
 
-gloo, NCCL or a test's threads stand behind it; the sums are the engine's own.
+The worker's own connections, a process group of torch.distributed or a test's threads stand behind
+it; the sums are the engine's own.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ class Work(Protocol):
 
 
 class Group(Protocol):
-    """The workers now on one task. Tensors that travel are contiguous."""
+    """The workers now on one task. Tensors that travel are contiguous.
+
+    One that is broken touches no tensor any more by the time that the next one is joined.
+    """
 
     rank: int
     size: int

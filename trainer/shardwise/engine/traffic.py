@@ -1,8 +1,4 @@
-"""A group as the engine uses it: it beats before each wait, and knows what is still in flight.
-
-A broken group may go on reading and writing the tensors of its unfinished transfers until it is
-torn down. They are held here, so that whoever drops the group can drop them after it.
-"""
+"""A group as the engine uses it: it beats before each wait, and waits for each transfer once."""
 
 from __future__ import annotations
 
@@ -26,25 +22,25 @@ class Traffic:
         self.rank, self.size = group.rank, group.size
         self.group = group
         self._beat = beat
-        self._flying: dict[int, tuple[Work, Tensor]] = {}
+        self._flying: dict[int, Work] = {}
         self._number = 0
 
     def send(self, tensor: Tensor, to: int, tag: int) -> Flight:
-        return self._record(self.group.send(tensor, to, tag), tensor)
+        return self._record(self.group.send(tensor, to, tag))
 
     def receive(self, tensor: Tensor, source: int, tag: int) -> Flight:
-        return self._record(self.group.receive(tensor, source, tag), tensor)
+        return self._record(self.group.receive(tensor, source, tag))
 
-    def _record(self, work: Work, tensor: Tensor) -> Flight:
+    def _record(self, work: Work) -> Flight:
         self._number += 1
-        self._flying[self._number] = (work, tensor)
+        self._flying[self._number] = work
         return Flight(self, self._number)
 
     def land(self, number: int) -> None:
         """Wait for one transfer."""
         if number in self._flying:
             self._beat("exchanging")
-            self._flying[number][0].wait()
+            self._flying[number].wait()
             del self._flying[number]
 
     @property

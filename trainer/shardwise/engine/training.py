@@ -142,7 +142,6 @@ class Training:
         usual = fresh(shards, group.size)
         traffic = Traffic(group, self._beat)
         self._traffic = traffic
-        # New targets for the transfers: those of a broken group may still write into its own.
         exchange = TreeSum(traffic, shards, length, self.model.dtype, shares=usual)
         stateful = bool(self.task.optimizer.slots)
         partitioned = self.plan.partition == "parameters"
@@ -163,13 +162,6 @@ class Training:
         if shares != usual:
             mine = {node: nodes[node].clone() for node in shares[group.rank].kept}
             self._round = _Round(under_way, self._sum(under_way, shares, mine), shares)
-
-    def abandon(self) -> object:
-        """What transfers of a broken group may still touch: let go of it after the group itself.
-
-        Call it before joining the next group.
-        """
-        return self._traffic
 
     @property
     def data_seconds(self) -> float:

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 
 from shardwise.coordinator.protocol import MAX_LINE, FromWorker, Hello, ProtocolError, encode
 from shardwise.worker.settings import Settings
-from shardwise.worker.sockets import Key, open_sockets
 
 CONNECT_TIMEOUT_SECONDS = 2.0
 """An operator that has moved leaves a dead address behind for a moment: packets to it vanish."""
@@ -81,11 +80,6 @@ class Connection:
             if len(rest) > MAX_LINE:
                 raise ProtocolError(f"a line is longer than {MAX_LINE} bytes")
             yield from lines
-
-    def sockets(self) -> frozenset[Key]:
-        """This connection's socket, as `open_sockets` lists it."""
-        number = self._socket.fileno()
-        return frozenset(key for key in open_sockets() if key[0] == number)
 
     def shut_down(self) -> None:
         """End it from any thread: whoever reads sees its end."""

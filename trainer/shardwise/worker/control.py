@@ -42,7 +42,6 @@ from shardwise.engine.group import Interrupted
 from shardwise.worker.activity import ActivityLog
 from shardwise.worker.connection import Connection
 from shardwise.worker.settings import Settings
-from shardwise.worker.sockets import Key
 
 log = logging.getLogger(__name__)
 
@@ -144,11 +143,6 @@ class Control:
     @property
     def connected(self) -> bool:
         return self._link is not None
-
-    def sockets(self) -> frozenset[Key]:
-        """The connection's own socket, as `open_sockets` lists it."""
-        link = self._link
-        return frozenset() if link is None else link.sockets()
 
     def send(self, message: FromWorker) -> bool:
         """Send if there is a connection; whether it was handed to the kernel."""

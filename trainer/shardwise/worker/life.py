@@ -27,7 +27,6 @@ from shardwise.worker.faults import Faults
 from shardwise.worker.metrics import WorkerMetrics
 from shardwise.worker.outcome import Failure, Left, Outcome, Success, write_termination_message
 from shardwise.worker.process import Process
-from shardwise.worker.rendezvous import Reaper
 from shardwise.worker.run import Worker
 from shardwise.worker.settings import Settings
 from shardwise.worker.stretch import UnfitTask
@@ -63,7 +62,6 @@ def main(settings: Settings, on_ready: Callable[[], object]) -> int:
         metrics=WorkerMetrics(settings.job, settings.index),
         faults=Faults(settings.faults, settings.index, settings.fault_markers),
         on_ready=on_ready,
-        reaper=Reaper(),
     )
     if settings.metrics_port is not None:
         process.metrics.serve(settings.metrics_port, settings.address)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from datetime import timedelta
 
-from shardwise.coordinator.protocol import Ack, Fault, Generation, Phase
+from shardwise.coordinator.protocol import Ack, Fault, Generation, Go, Phase
 from shardwise.engine.group import Alone, Group, GroupError
 from shardwise.worker.control import Control, State, Superseded
-from shardwise.worker.rendezvous import GlooGroup, Reaper
+from shardwise.worker.handshake import Self
+from shardwise.worker.peers import PeerGroup
 from shardwise.worker.work import Work
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,6 @@ class Membership:
     Args:
         address: where peers reach this worker.
         before_wait: called before each wait for a peer.
-        reaper: takes the groups that are over.
     """
 
     def __init__(
@@ -53,11 +52,9 @@ class Membership:
         name: str,
         address: str,
         before_wait: Callable[[], None],
-        reaper: Reaper,
     ) -> None:
         self._control, self._name, self._address = control, name, address
         self._before_wait = before_wait
-        self._reaper = reaper
         self._lock = threading.Lock()
         self._aborted = 0
         self._attempts = 0
@@ -78,7 +75,7 @@ class Membership:
         """A hard generation is announced: end the transfers of every one before it."""
         with self._lock:
             self._aborted = max(self._aborted, generation)
-            if self.generation < generation and isinstance(self.group, GlooGroup):
+            if self.generation < generation and isinstance(self.group, PeerGroup):
                 self.group.abort()
 
     def broken(self, error: GroupError, step: int) -> None:
@@ -105,7 +102,7 @@ class Membership:
                 if self._control.leaving and not self._control.over:
                     raise Departure(last=False)
                 raise Over
-            self._take_leave(announced.generation, work)
+            self._take_leave(announced.generation)
             names = [member.worker for member in announced.members]
             if self._name in names:
                 return announced
@@ -115,11 +112,11 @@ class Membership:
             self._members = ()
             self.set_phase("ready", work.position)
 
-    def _take_leave(self, generation: int, work: Work) -> None:
+    def _take_leave(self, generation: int) -> None:
         with self._lock:
             old, self.group, self.generation = self.group, Alone(), generation
-        if isinstance(old, GlooGroup):
-            self._reaper.take(old.release(), work.abandon())
+        if isinstance(old, PeerGroup):
+            old.close()
 
     def form(self, announced: Generation, work: Work) -> bool:
         """Take part in a generation; False where it did not come to be.
@@ -138,7 +135,7 @@ class Membership:
             if go is None:
                 raise Over
             self._members = tuple(member.worker for member in go.members)
-            self._connect(self._members.index(self._name), len(self._members))
+            self._connect(go, self._members.index(self._name))
             work.join(self.group, max(go.steps))
         except (Superseded, GroupError) as error:
             log.info("generation %d did not form: %s", generation, error)
@@ -150,22 +147,26 @@ class Membership:
         log.info("generation %d formed at step %d: %s", generation, work.position, place)
         return True
 
-    def _connect(self, rank: int, size: int) -> None:
+    def _connect(self, go: Go, rank: int) -> None:
+        size = len(go.members)
         if size == 1:
             return
+        if not go.secret:
+            raise GroupError("the coordinator gave no secret: use images of one release")
         seconds = CONNECT_SECONDS[min(self._attempts, len(CONNECT_SECONDS) - 1)]
         self._attempts += 1
-        group = GlooGroup(
-            self._control,
-            self.generation,
-            (rank, size),
-            address=self._address,
-            timeout=timedelta(seconds=seconds),
-            before_wait=self._before_wait,
+        me = Self(
+            secret=go.secret,
+            generation=self.generation,
+            rank=rank,
+            size=size,
+            protection=go.protection,
         )
+        group = PeerGroup(me, address=self._address, before_wait=self._before_wait)
         with self._lock:
-            self.group = group
+            self.group = group  # from now on `abort` ends what it waits for
             aborted = self._aborted > self.generation
         if aborted:
             raise Superseded(f"generation {self._aborted} supersedes {self.generation}")
+        group.connect(self._control, seconds)
         self._attempts = 0

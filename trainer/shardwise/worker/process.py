@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from shardwise.coordinator.report import Stretch
 from shardwise.worker.faults import Faults
 from shardwise.worker.metrics import WorkerMetrics
-from shardwise.worker.rendezvous import Reaper
 from shardwise.worker.settings import Settings
 
 if TYPE_CHECKING:
@@ -29,7 +28,6 @@ class Process:
     faults: Faults
     on_ready: Callable[[], object]
     """Called once a task is loaded."""
-    reaper: Reaper
     _store: Store | None = field(default=None, init=False)
 
     def shared(self, trainer: Mapping[str, Any], output: Path, stretch: Stretch) -> Shared:

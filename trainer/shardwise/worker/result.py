@@ -22,6 +22,7 @@ def fingerprint() -> dict[str, str | int | float]:
         "machine": platform.machine(),
         "cpuCapability": torch.backends.cpu.get_cpu_capability(),
         "device": "cpu",
+        "exchange": 1,  # what workers speak among each other
     }
 
 

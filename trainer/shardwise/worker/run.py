@@ -89,7 +89,6 @@ class Worker:
             settings.worker,
             settings.address,
             self.faults.begin_transfer,
-            process.reaper,
         )
         self.succeeded = False
         """The result is written; what is left is to tell of it."""

@@ -1,17 +1,8 @@
-"""Ends a process group's transfers at once, by shutting its sockets down.
-
-gloo has no abort: a transfer to a peer that hangs waits for its timeout. Shutting down the sockets
-under it makes every blocked transfer raise within about a millisecond, from any thread. Only
-sockets that the group itself opened are touched, and never its listener: shutting that down would
-end the process (research/fault_tolerance.md 2.3).
-"""
+"""This process's open sockets, for faults that strike all of them."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import socket
-from collections.abc import Collection
 from pathlib import Path
 
 _DESCRIPTORS = Path("/proc/self/fd")
@@ -29,16 +20,3 @@ def open_sockets() -> frozenset[Key]:
             if target.startswith("socket:"):
                 found.add((int(path.name), target))
     return frozenset(found)
-
-
-def shut_down(keys: Collection[Key]) -> int:
-    """Shut down those of the sockets that are still open and connected; how many."""
-    done = 0
-    for key in open_sockets() & set(keys):
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(key[0])) as copy:
-            if copy.family not in (socket.AF_INET, socket.AF_INET6):
-                continue
-            copy.getpeername()  # a listener has none, and must be left alone
-            copy.shutdown(socket.SHUT_RDWR)
-            done += 1
-    return done

@@ -137,11 +137,6 @@ class Work:
         else:
             self.pipeline.advance()
 
-    def abandon(self) -> object:
-        """What transfers of a broken group may still touch."""
-        pipeline = None if self.pipeline is None else self.pipeline.abandon()
-        return self.training.abandon(), pipeline
-
     def digest(self) -> str:
         """A hash of the state; members of a group at the same position have the same."""
         if self.pipeline is None:
