@@ -2,11 +2,11 @@
 
     python tests/benchmarks/exchange.py
 
-Each round sums vectors by the tree over gloo and over connections of our own: authenticated, sealed and
-encrypted; and by gloo's own all-reduce. All start from vectors that each worker has summed over
-its own shards, as any gradient accumulation leaves them. Prints the median times, their ratios to
-all-reduce's (the median of the pairwise ones), and what a worker sends in MB/s; then what one
-connection carries one way.
+Each round sums vectors by the tree over gloo and over connections of our own, authenticated,
+sealed and encrypted, and by gloo's own all-reduce. All start from vectors that each worker has
+summed over its own shards, as any gradient accumulation leaves them. Prints the median times,
+their ratios to all-reduce's (the median of the pairwise ones), and what a worker sends in MB/s;
+then what one connection carries one way.
 """
 
 from __future__ import annotations

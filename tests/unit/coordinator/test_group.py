@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from shardwise.coordinator.protocol import (
     Ack,
     Bye,
     Failed,
+    Fault,
     Finished,
     Generation,
     Go,
@@ -39,10 +41,49 @@ def test_a_group_forms_in_two_phases(play: MakePlay) -> None:
     assert made.gone() == set()
     assert made.state == "forming"
     made.ack(0)
-    go = Go(generation=1, members=members, steps=(0, 0))
+    go = Go(generation=1, members=members, steps=(0, 0), secret=bytes([1]) * 32)
     assert made.sent(Go) == dict.fromkeys(["w-0", "w-1"], go)
     assert made.state == "training"
     assert made.group.report().members == ("w-0", "w-1")
+
+
+def test_each_generation_has_a_secret_of_its_own_that_only_its_members_are_told(
+    play: MakePlay,
+) -> None:
+    made = play(2)
+    made.ready(0, 1, 2)
+    made.ack(0, 1)
+    first = made.sent(Go)
+    assert first.keys() == {"w-0", "w-1"}, "who stands by is not told"
+    made.say(0, Fault(generation=1, message="broke", peer="w-1"))
+    made.wait(5.0)
+    made.ack(0, 1)
+    second = made.sent(Go)
+    assert second.keys() == {"w-0", "w-1"}
+    secrets = {go.secret for go in (*first.values(), *second.values())}
+    assert secrets == {bytes([1]) * 32, bytes([2]) * 32}
+
+
+def test_a_coordinator_that_takes_over_draws_no_secret_for_a_group_that_runs(
+    play: MakePlay,
+) -> None:
+    made = play(2, generation_floor=4)
+    made.back(0, 4, "training", 9, 0, 1)
+    made.back(1, 4, "training", 9, 0, 1)
+    made.wait(1.0)
+    assert made.state == "training"
+    assert made.sent(Go) == {}
+
+
+def test_the_secret_is_in_no_text(play: MakePlay) -> None:
+    made = play(2)
+    made.ready(0, 1)
+    made.ack(0, 1)
+    shown = f"{made.actions} {made.group.report()}"
+    assert "Go(" in shown
+    secret = made.sent(Go)["w-0"].secret
+    for form in (repr(secret)[2:-1], secret.hex(), base64.b64encode(secret).decode()):
+        assert form not in shown
 
 
 def test_fewer_than_all_start_once_nobody_else_comes(play: MakePlay) -> None:

@@ -9,6 +9,7 @@ away in a crowd comes again.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
@@ -201,9 +202,12 @@ class Meeting:
                 connection, _ = listener.accept()
             except BlockingIOError:
                 return
-            except OSError:
-                # It has gone already, or there is no descriptor left: then one is let go.
-                self._make_room(0)
+            except OSError as error:
+                if error.errno not in (errno.EMFILE, errno.ENFILE):
+                    continue  # it has gone already
+                if not self._arrivals:
+                    raise GroupError(f"nobody can be let in: {error}") from error
+                self._make_room(len(self._arrivals) - 1)
                 return
             self._make_room(PENDING - 1)
             connection.setblocking(False)

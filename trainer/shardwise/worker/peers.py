@@ -7,7 +7,7 @@ over the control connection.
 
 from __future__ import annotations
 
-import contextlib
+import ipaddress
 import os
 import select
 import threading
@@ -93,7 +93,8 @@ class PeerGroup:
         meeting = Meeting(me, listener, self._wake)
         try:
             if listener is not None:
-                told = f"{self._address} {listener.getsockname()[1]}".encode()
+                host, port = listener.getsockname()[:2]
+                told = f"{host} {port}".encode()
                 message = KeyValue(generation=me.generation, key=_key(me.rank), value=told)
                 rendezvous.send(message)
             # The next one below first, so that all listen to somebody at once.
@@ -160,10 +161,10 @@ class PeerGroup:
     def close(self) -> None:
         """The group is over: from now on nothing touches any tensor that was sent or received."""
         with self._lock:
+            if self._closed:
+                return
             self._closed = self._given_up = True
             for link in self._links.values():
-                with contextlib.suppress(KeyError):
-                    self._poll.unregister(link.socket)
                 link.close()
             os.close(self._wake)
             os.close(self._waker)
@@ -207,6 +208,11 @@ def _address(value: bytes) -> Address:
         GroupError: it has told something else.
     """
     host, _, port = value.decode("ascii", "replace").rpartition(" ")
-    if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
+    try:
+        ipaddress.ip_address(host)
+        number = int(port)
+    except ValueError:
+        number = 0
+    if not 0 < number < 1 << 16:
         raise GroupError(f"no address: {value[:100]!r}")
-    return host, int(port)
+    return host, number
