@@ -80,6 +80,7 @@ class Operator:
             self.informers,
             self.queue.add,
             grace_seconds=settings.grace_seconds,
+            exchange=settings.exchange,
             report_seconds=settings.report_seconds,
             unix=cluster.clock.timestamp,
         )

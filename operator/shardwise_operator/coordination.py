@@ -27,6 +27,7 @@ from shardwise.coordinator import (
     Refused,
     TaskReport,
 )
+from shardwise.coordinator.protocol import Protection
 from shardwise_operator import identity, names
 from shardwise_operator.actions import DrainTask, LostWorker, OpenTask, ResizeTask
 from shardwise_operator.jobs import Key
@@ -58,6 +59,7 @@ class Coordination:
         *,
         grace_seconds: float,
         report_seconds: float,
+        exchange: Protection = "authenticated",
         monotonic: Callable[[], float] = time.monotonic,
         unix: Callable[[], float] = time.time,
     ) -> None:
@@ -76,6 +78,7 @@ class Coordination:
             on_change=self._changed,
             adoption_seconds=grace_seconds,
             unix=unix,
+            protection=exchange,
         )
 
     async def start(self, port: int, context: SSLContext | None, host: str = "") -> int:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from shardwise.coordinator.protocol import PROTECTIONS, Protection
 from shardwise_operator.leader import Terms
 
 CERTIFICATE_SECRET = "shardwise-coordinator-tls"
@@ -40,6 +41,8 @@ class Settings:
     trainer_image: str = "shardwise-trainer:latest"
     """The workers' image where a job names none."""
     trainer_pull_policy: str = "IfNotPresent"
+    exchange: Protection = "authenticated"
+    """How the connections between a job's workers are protected, from their next group on."""
     network_policies: bool = False
     """Each job gets a NetworkPolicy of its own."""
     metrics_from: tuple[Mapping[str, Any], ...] = ()
@@ -116,6 +119,13 @@ def _switch(text: str) -> bool:
     return text.lower() == "true"
 
 
+def _protection(text: str) -> Protection:
+    for protection in PROTECTIONS:
+        if text == protection:
+            return protection
+    raise ValueError(f"one of {', '.join(PROTECTIONS)}")
+
+
 def _peers(text: str) -> tuple[Mapping[str, Any], ...]:
     found = json.loads(text)
     if not isinstance(found, list) or not all(isinstance(peer, dict) for peer in found):
@@ -162,6 +172,7 @@ _CONVERTERS: Mapping[str, Callable[[str], Any]] = {
     "lease_retry_seconds": _positive,
     "trainer_image": str,
     "trainer_pull_policy": str,
+    "exchange": _protection,
     "network_policies": _switch,
     "metrics_from": _peers,
     "coordinator_service": str,

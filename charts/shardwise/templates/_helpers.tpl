@@ -94,6 +94,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   value: {{ include "shardwise.image" (list .Values.trainer.image .Chart.AppVersion) | quote }}
 - name: SHARDWISE_TRAINER_PULL_POLICY
   value: {{ .Values.trainer.image.pullPolicy }}
+- name: SHARDWISE_EXCHANGE
+  value: {{ .Values.trainer.exchange }}
 - name: SHARDWISE_NETWORK_POLICIES
   value: {{ .Values.networkPolicy.enabled | quote }}
 - name: SHARDWISE_METRICS_FROM

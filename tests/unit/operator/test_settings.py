@@ -9,6 +9,14 @@ from shardwise_operator.settings import Settings, SettingsError
 from shardwise_operator.writes import LastWrite, TokenBucket, merge_patch
 
 
+def test_the_exchange_is_one_of_three() -> None:
+    settings = Settings.from_environment({"SHARDWISE_EXCHANGE": "encrypted"})
+    assert settings.exchange == "encrypted"
+    assert Settings().exchange == "authenticated"
+    with pytest.raises(SettingsError, match="one of authenticated, sealed, encrypted"):
+        Settings.from_environment({"SHARDWISE_EXCHANGE": "none"})
+
+
 def test_defaults_serve_all_namespaces():
     settings = Settings.from_environment({"SHARDWISE_LOG_LEVEL": " "})
     assert settings == Settings()
