@@ -7,9 +7,10 @@ no more than labels. What keeps it out is the authentication of the exchange and
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import slow
@@ -32,6 +33,14 @@ for each in sys.argv[1:]:
     else:
         print(each, "open")
 """
+LISTEN = """
+import socket
+door = socket.create_server(("", 0))
+print(door.getsockname()[1], flush=True)
+while True:
+    door.accept()[0].close()
+"""
+"""A worker listens for its peers only while its group forms: this stands for that."""
 LISTENS = "0A"
 Tries = dict[str, dict[str, bool]]
 """By who tries, then by what is tried: whether the connection opens."""
@@ -73,6 +82,20 @@ def exchange_ports(namespace: Kubectl, name: str) -> list[int]:
     return sorted(ports - {env.METRICS_PORT_NUMBER})
 
 
+@contextmanager
+def listening(namespace: Kubectl, name: str) -> Iterator[int]:
+    """A port of the pod's that takes connections."""
+    command = namespace.command("exec", name, "--", "python", "-c", LISTEN)
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=namespace.environment()
+    ) as process:
+        try:
+            assert process.stdout is not None
+            yield int(process.stdout.readline())
+        finally:
+            process.kill()
+
+
 def opens(namespace: Kubectl, name: str, targets: dict[str, str]) -> dict[str, bool]:
     command = ("exec", name, "--", "python3", "-c", CONNECT, *targets.values())
     said = dict(line.split(" ", 1) for line in namespace.run(*command).stdout.splitlines())
@@ -97,12 +120,10 @@ def test_strangers_reach_neither_workers_nor_the_coordinator(
     pod(namespace, "impostor", images["operator"], copied)
     service = release.get("service", "shardwise-coordinator")
     assert service is not None
-    ports = exchange_ports(namespace, VICTIM)
-    assert ports, "the worker listens for its peer"
+    assert not exchange_ports(namespace, VICTIM), "its group is formed: it listens to nobody"
     address = victim["status"]["podIP"]
     targets = {
         METRICS: f"{address}:{env.METRICS_PORT_NUMBER}",
-        EXCHANGE: f"{address}:{ports[0]}",
         COORDINATOR: f"{service['spec']['clusterIP']}:{service['spec']['ports'][0]['port']}",
     }
     who = {
@@ -121,10 +142,12 @@ def test_strangers_reach_neither_workers_nor_the_coordinator(
             return dict(zip(who, done, strict=True))
 
     try:
-        everything = dict.fromkeys(targets, True)
-        assert tries() == dict.fromkeys(who, everything), "no policy is enforced"
-        with policed():
-            seen = tries()
+        with listening(namespace, f"{VICTIM}-0") as port:
+            targets[EXCHANGE] = f"{address}:{port}"
+            everything = dict.fromkeys(targets, True)
+            assert tries() == dict.fromkeys(who, everything), "no policy is enforced"
+            with policed():
+                seen = tries()
     finally:
         elsewhere.run("delete", "pod", "stranger", "--wait=false", check=False)
     nothing = dict.fromkeys(targets, False)
@@ -135,9 +158,7 @@ def test_strangers_reach_neither_workers_nor_the_coordinator(
         "copied labels": everything,
         "the same job": everything,
     }
-    with (
-        policed()
-    ):  # connections from before were judged then; the group's next ones are judged now
+    with policed():  # the group's next connections are judged as well
         before = slow.generation(slow.trains_on(namespace, VICTIM, 2, {}))
         slow.kill_trainer(slow.worker(namespace, VICTIM, 1))
         slow.trains_on(namespace, VICTIM, 2, {"Killed": 1, "Joined": 1}, above=before)
