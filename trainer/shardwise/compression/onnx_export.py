@@ -17,7 +17,7 @@ from torch import Tensor
 from shardwise.compression.deployment import Deployment
 from shardwise.compression.errors import CompressionError
 from shardwise.compression.exporting import exported
-from shardwise.compression.onnx_integers import put_integers
+from shardwise.compression.onnx_integers import put_integers, unsign
 
 AGREEMENT = 0.99
 """The least part of equal predictions: a rounding tie may fall either way in another runtime."""
@@ -47,6 +47,7 @@ def to_onnx(deployed: Deployment) -> bytes:
         first = (str(error).strip().splitlines() or [""])[0]
         raise CompressionError(f"torch.onnx cannot export the model: {first}") from error
     put_integers(model, deployed.subject.quantized)
+    unsign(model)
     _forget_origins(model)
     data: bytes = model.SerializeToString(deterministic=True)
     onnx.checker.check_model(onnx.load_from_string(data))
