@@ -172,16 +172,20 @@ def _daemon_down(release: Kubectl, name: str) -> Iterator[None]:
         wait_until(f"{name} has ended", lambda: not _alive(pid))
         yield
     finally:
-        with (RUN / "log" / f"{name}.log").open("ab") as log:
-            started = subprocess.Popen(
-                ["nsenter", f"--mount=/proc/self/fd/{held}", *command],
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-                pass_fds=[held],
-            )
-        file.write_text(f"{started.pid}\n")
+        log = str(RUN / "log" / f"{name}.log")
+        # By a shell, for it is to outlive this process, which must not wait for it.
+        begun = subprocess.run(
+            [
+                *("sh", "-c", 'setsid "$@" >>"$0" 2>&1 </dev/null & echo $!', log),
+                *("nsenter", f"--mount=/proc/self/fd/{held}", *command),
+            ],
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+            pass_fds=[held],
+            timeout=CALL_SECONDS,
+        )
+        file.write_text(begun.stdout)
         os.close(held)
 
 
